@@ -1,0 +1,237 @@
+"""Every error that Trivet raises, under one root.
+
+    TrivetError
+    ├── TransientError                 try again: the ledger does so by itself, with backoff
+    │   ├── LedgerUnavailable          Redis does not answer, or is out of memory
+    │   ├── StoreUnavailable           S3 does not answer, or answers 5xx
+    │   ├── SourceUnavailable          the source timed out, refused the connection, answered 5xx or 429
+    │   ├── EncoderOutOfMemory         the device ran out of memory for this batch
+    │   └── WorkerCrashed              the process that held the lease died
+    ├── PermanentError                 trying again cannot help: something must be changed first
+    │   ├── InvalidRequest             an argument, payload or setting is wrong
+    │   ├── UnknownCollection          the collection was never created
+    │   ├── UnknownTask                no task has this id (or its retention is over)
+    │   ├── IdempotencyConflict        the key was used before with another request
+    │   ├── TooLate                    the task is past the point where this is possible
+    │   ├── ModelUnavailable           no weights and no alias for this model id
+    │   ├── ModelInvalid               the model's folder lacks a part or does not match its config
+    │   ├── StoreForbidden             S3 refused the credentials or the bucket is not there
+    │   ├── StoreUnconditional         S3 ignores If-None-Match or If-Match
+    │   ├── MissingDependency          a package of an extra is not installed
+    │   └── SourceError                the source can not be ingested as it is
+    │       ├── SourceRefused          its address or scheme is not allowed
+    │       ├── SourceNotFound         404 or 410
+    │       ├── SourceForbidden        401 or 403
+    │       ├── SourceTooLarge         over a size, page or expansion limit
+    │       ├── UnsupportedType        no parser for this media type
+    │       ├── EmptyDocument          no bytes, or no text in them
+    │       ├── CorruptDocument        the parser can not read it
+    │       └── EncryptedDocument      it needs a password
+    ├── StoreConflict                  a conditional write lost (412 or 409): the caller reads back
+    ├── NotInStore                     no such key
+    └── LeaseLost                      the work item is no longer ours: drop what was done, write nothing
+
+An error carries one sentence that says what was wrong and where, and a hint that says what to do. Neither
+ever holds a secret: URLs are redacted before they come here.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TrivetError(Exception):
+    """Root of all errors; `code` is the stable name that events, the CLI and the HTTP API show."""
+
+    code: ClassVar[str] = "internal"
+    transient: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.message, self.hint)
+
+
+def _rebuild(kind: type[TrivetError], message: str, hint: str) -> TrivetError:
+    return kind(message, hint=hint)
+
+
+class TransientError(TrivetError):
+    """The same work may succeed later; the ledger retries it with backoff."""
+
+    code = "transient"
+    transient = True
+
+
+class LedgerUnavailable(TransientError):
+    """Redis does not answer, or refuses writes because its memory is full."""
+
+    code = "ledger_unavailable"
+
+
+class StoreUnavailable(TransientError):
+    """S3 does not answer, or answers 5xx."""
+
+    code = "store_unavailable"
+
+
+class SourceUnavailable(TransientError):
+    """The source timed out, refused the connection, or answered 5xx or 429."""
+
+    code = "source_unavailable"
+
+
+class EncoderOutOfMemory(TransientError):
+    """The device ran out of memory for this batch."""
+
+    code = "encoder_out_of_memory"
+
+
+class WorkerCrashed(TransientError):
+    """The process that held the lease died, alone with this work item."""
+
+    code = "worker_crashed"
+
+
+class PermanentError(TrivetError):
+    """Trying again cannot help: something must be changed first."""
+
+    code = "permanent"
+
+
+class InvalidRequest(PermanentError):
+    """An argument, payload or setting is wrong."""
+
+    code = "invalid_request"
+
+
+class UnknownCollection(PermanentError):
+    """The collection was never created."""
+
+    code = "unknown_collection"
+
+
+class UnknownTask(PermanentError):
+    """No task has this id, or its retention is over."""
+
+    code = "unknown_task"
+
+
+class IdempotencyConflict(PermanentError):
+    """The idempotency key was used before with another request."""
+
+    code = "idempotency_conflict"
+
+
+class TooLate(PermanentError):
+    """The task is past the point where this is possible."""
+
+    code = "too_late"
+
+
+class ModelUnavailable(PermanentError):
+    """No weights can be had for this model id, and no alias names others."""
+
+    code = "model_unavailable"
+
+
+class ModelInvalid(PermanentError):
+    """The model's folder lacks a part, or a part does not match its config."""
+
+    code = "model_invalid"
+
+
+class StoreForbidden(PermanentError):
+    """S3 refused the credentials, or the bucket does not exist."""
+
+    code = "store_forbidden"
+
+
+class StoreUnconditional(PermanentError):
+    """S3 ignores conditional writes, without which a commit is not atomic."""
+
+    code = "store_unconditional"
+
+
+class MissingDependency(PermanentError):
+    """A package of one of Trivet's extras is not installed."""
+
+    code = "missing_dependency"
+
+
+class SourceError(PermanentError):
+    """The source cannot be ingested as it is."""
+
+    code = "source_error"
+
+
+class SourceRefused(SourceError):
+    """The address or scheme of the source is not allowed."""
+
+    code = "source_refused"
+
+
+class SourceNotFound(SourceError):
+    """The source answered 404 or 410."""
+
+    code = "source_not_found"
+
+
+class SourceForbidden(SourceError):
+    """The source answered 401 or 403."""
+
+    code = "source_forbidden"
+
+
+class SourceTooLarge(SourceError):
+    """The source is over a size, page or expansion limit."""
+
+    code = "source_too_large"
+
+
+class UnsupportedType(SourceError):
+    """No parser reads this media type."""
+
+    code = "unsupported_type"
+
+
+class EmptyDocument(SourceError):
+    """The source has no bytes, or no text in them."""
+
+    code = "empty_document"
+
+
+class CorruptDocument(SourceError):
+    """The parser cannot read the document."""
+
+    code = "corrupt_document"
+
+
+class EncryptedDocument(SourceError):
+    """The document needs a password."""
+
+    code = "encrypted_document"
+
+
+class StoreConflict(TrivetError):
+    """A conditional write lost (412 or 409); the caller reads back and decides."""
+
+    code = "store_conflict"
+
+
+class NotInStore(TrivetError):
+    """No such key."""
+
+    code = "not_in_store"
+
+
+class LeaseLost(TrivetError):
+    """The work item is no longer ours: drop what was done and write nothing."""
+
+    code = "lease_lost"

@@ -1,0 +1,123 @@
+"""All settings, and the only place that reads the environment (prefix `TRIVET_`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from trivet.errors import InvalidRequest
+
+
+class Settings(BaseSettings):
+    """One frozen value with everything that can be set; every field is `TRIVET_` + its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="TRIVET_", frozen=True, extra="ignore")
+
+    #: The one folder that holds what the embedded servers, logs and models need.
+    state_dir: Path = Path(".trivet")
+
+    #: Redis or Valkey that holds the ledger, the doorbells and the event stream.
+    redis_url: str = "redis://127.0.0.1:6380/0"
+    #: Prefix of every key in Redis.
+    redis_prefix: str = "trivet:"
+
+    #: S3 endpoint; empty means AWS.
+    s3_endpoint: str = ""
+    s3_bucket: str = "trivet"
+    #: Prefix of every key in the bucket, without slashes at its ends.
+    s3_prefix: str = "v1"
+    s3_region: str = "us-east-1"
+    #: Empty means boto3's own chain (environment, profile, instance role).
+    s3_access_key: str = ""
+    s3_secret_key: SecretStr = SecretStr("")
+
+    #: Namespace of requests that name none.
+    namespace: str = "default"
+
+    #: `{"BAAI/bge-m3": "embedded"}` lets another model answer to a name; passports name the one that ran.
+    model_aliases: dict[str, str] = Field(default_factory=dict)
+    #: Folder with one sub-folder per model in bge-m3's published layout; default `{state_dir}/models`.
+    model_dir: Path | None = None
+    #: Ask the Hugging Face hub for models that are not on disk.
+    model_hub: bool = True
+    #: Models that an embed worker loads, by requested id.
+    models: tuple[str, ...] = ("BAAI/bge-m3",)
+    #: auto, cpu or cuda.
+    device: str = "auto"
+    #: auto, fp32, bf16 or fp16, where a spec says auto.
+    dtype: str = "auto"
+    #: Tokens of one forward pass.
+    forward_tokens: int = Field(2048, ge=64)
+    #: Tokens that an embed worker leases at once.
+    claim_tokens: int = Field(16384, ge=64)
+    #: Threads of one encoder process; 0 means all cores.
+    encoder_threads: int = Field(0, ge=0)
+    #: Threads that fetch shards, and threads that upload parts.
+    io_threads: int = Field(8, ge=1)
+    #: Bytes of parts that may wait for upload.
+    upload_buffer_bytes: int = Field(256 << 20, ge=1 << 20)
+
+    #: `host`, `host:port` or CIDR that sources may use although the address is private.
+    allow_addresses: tuple[str, ...] = ()
+    #: Buckets that `s3:` sources may name.
+    allow_buckets: tuple[str, ...] = ()
+    #: Let `file:` sources in (the CLI of a single machine).
+    allow_file_urls: bool = False
+    #: Ports that http and https sources may use; an allow-listed `host:port` overrides it.
+    source_ports: tuple[int, ...] = (80, 443)
+    source_connect_seconds: float = Field(10.0, gt=0)
+    #: Silence of the source after which it counts as timed out.
+    source_read_seconds: float = Field(30.0, gt=0)
+    #: Whole fetch.
+    source_total_seconds: float = Field(300.0, gt=0)
+    source_max_bytes: int = Field(100 << 20, ge=1)
+    source_max_redirects: int = Field(5, ge=0)
+    #: Bytes of text that one document may give.
+    document_max_bytes: int = Field(500 << 20, ge=1)
+    document_max_pages: int = Field(5000, ge=1)
+    parse_memory_bytes: int = Field(1 << 30, ge=64 << 20)
+    parse_cpu_seconds: int = Field(60, ge=1)
+    parse_wall_seconds: float = Field(120.0, gt=0)
+    #: Keep the bytes as fetched under raw/.
+    keep_raw: bool = True
+
+    lease_seconds: float = Field(20.0, gt=0)
+    heartbeat_seconds: float = Field(5.0, gt=0)
+    sweep_seconds: float = Field(2.0, gt=0)
+    #: A Celery task claims and works for so long, then returns.
+    loop_seconds: float = Field(20.0, gt=0)
+    #: Errors of one work item before its task fails.
+    max_attempts: int = Field(3, ge=1)
+    #: Leases of one work item that expire while it is leased alone before its task fails.
+    max_expiries: int = Field(5, ge=1)
+    retry_base_seconds: float = Field(2.0, gt=0)
+    retry_max_seconds: float = Field(300.0, gt=0)
+    #: Tokens of one model that may wait for an embed worker before prepare pauses.
+    max_staged_tokens: int = Field(20_000_000, ge=1)
+    task_retention_days: float = Field(7.0, gt=0)
+    idempotency_hours: float = Field(24.0, gt=0)
+    #: Events that the stream keeps, about.
+    event_stream_length: int = Field(1_000_000, ge=1)
+
+    log_level: str = "INFO"
+    log_json: bool = False
+
+    @property
+    def models_folder(self) -> Path:
+        """Where models lie on disk."""
+        return self.model_dir or self.state_dir / "models"
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Self:
+        """Settings from the environment; a value that does not fit raises `InvalidRequest`, one sentence."""
+        try:
+            return cls(**overrides)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = "TRIVET_" + "_".join(str(part) for part in first["loc"]).upper()
+            raise InvalidRequest(f"Setting {name} is wrong: {first['msg'].lower()}.") from None
+        except ValueError as error:
+            raise InvalidRequest(f"A setting cannot be read: {error}.") from None

@@ -1,0 +1,65 @@
+"""Object stores: the seam, and its registry.
+
+A store keeps bytes under keys and, above all, writes *conditionally*: that is what makes a commit atomic.
+`s3` is the real one, `memory` its twin; both pass `tests/contract/test_stores.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from trivet.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a store says about one key; `etag` is opaque and without quotes."""
+
+    key: str
+    size: int
+    etag: str
+    #: Lower-case hex SHA-256 of the bytes where it was recorded at the write, else empty.
+    sha256: str = ""
+
+
+class ObjectStore(Protocol):
+    """Bytes under keys. Keys are full: the settings' prefix is already in them.
+
+    Every method raises `StoreUnavailable` (no answer, 5xx, time-out), `StoreForbidden` (credentials, no bucket),
+    and where it reads `NotInStore`.
+    """
+
+    def put(
+        self, key: str, body: bytes, *, if_none_match: bool = False, if_match: str | None = None, sha256: str = ""
+    ) -> Stored:
+        """Write. With a condition that does not hold (412) or a concurrent writer (409): `StoreConflict`."""
+        ...
+
+    def get(self, key: str) -> tuple[bytes, Stored]: ...
+
+    def head(self, key: str) -> Stored: ...
+
+    def open(self, key: str) -> BinaryIO:
+        """A seekable reader that fetches only the ranges that are read (for Parquet row groups)."""
+        ...
+
+    def upload(self, key: str, file: BinaryIO, *, sha256: str = "") -> Stored:
+        """Write a file of any size, without conditions."""
+        ...
+
+    def list(self, prefix: str, *, delimiter: str = "") -> Iterator[Stored]:
+        """Keys under the prefix in order; with a delimiter also the common prefixes, as keys that end in it."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove; a key that is not there is no error. Only the self-test and garbage collection call this."""
+        ...
+
+
+def open_store(settings: Settings) -> ObjectStore:
+    """The store that the settings name."""
+    from trivet.stores.s3 import S3Store
+
+    return S3Store(settings)
