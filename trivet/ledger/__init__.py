@@ -1,0 +1,190 @@
+"""The ledger: the truth about tasks and work items. The seam, and its registry.
+
+Every transition is one atomic step, refuses a stale epoch, and gives the same result when it is applied twice.
+`redis` is the real one (Lua scripts), `memory` its twin; both pass `tests/contract/test_ledgers.py`.
+
+    accept ──► waiting ──► queued ──► preparing ──► embedding ──► committing ──► completed
+                  │           │           │             │              │
+                  │           │           ├► skipped    │              └► superseded (a higher generation is visible)
+                  ▼           ▼           ▼             ▼
+              superseded   cancelled, failed: from every state on the line (cancel: not from committing)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from trivet.names import Lane, Stage
+from trivet.settings import Settings
+from trivet.values import Collection, ErrorRecord, Event, Lease, Part, Receipt, Spec, TaskState, TaskView
+
+#: Sends a doorbell: stage, door (`any`, or an encoder key) and the bell's number.
+Ringer = Callable[[Stage, str, str], None]
+
+
+def no_ringer(stage: Stage, door: str, bell: str) -> None:
+    """Rings nowhere: for readers, and for tests that drive the stages by hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """What `accept` writes down."""
+
+    task_id: str
+    namespace: str
+    collection: str
+    object_id: str
+    lane: Lane
+    #: Redacted.
+    url: str
+    #: With its query, where that differs from `url`; kept apart, and only until the task has ended well.
+    secret_url: str
+    metadata: str
+    media_type: str
+    idempotency_key: str
+    fingerprint: str
+    estimated_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The answer to `accept`: the task that stands for the request, which may be an older one."""
+
+    task_id: str
+    state: str
+    #: False: this idempotency key or task id was there before.
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one sweep found."""
+
+    due: int
+    expired: int
+    failed: int
+    retained_away: int
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits and what runs."""
+
+    states: dict[str, int]
+    #: Tokens that wait for an embed worker, by requested model.
+    staged_tokens: dict[str, int]
+    leases: int
+    due: int
+    dead: int
+    #: Worker id → what it says about itself, and the seconds since it was heard of.
+    workers: dict[str, dict[str, Any]]
+
+
+class Ledger(Protocol):
+    """Raises `LedgerUnavailable` from every method; `LeaseLost` from those that take a lease that is not ours."""
+
+    def put_collection(self, collection: Collection, *, replace: bool) -> bool:
+        """Write a collection; False where it is there already and `replace` is off."""
+        ...
+
+    def get_collection(self, namespace: str, name: str) -> Collection | None: ...
+
+    def collections(self, namespace: str) -> list[Collection]: ...
+
+    def accept(self, task: NewTask, idempotency_seconds: float) -> Accepted:
+        """Take a task in. Raises `UnknownCollection` and `IdempotencyConflict`."""
+        ...
+
+    def claim(
+        self,
+        stage: Stage,
+        worker: str,
+        operation: str,
+        *,
+        queues: Sequence[str] = (),
+        budget: int = 1,
+        most: int = 1,
+        lease_seconds: float = 20.0,
+        max_staged_tokens: int = 1 << 60,
+    ) -> list[Lease]:
+        """Lease work up to `budget` (at least one item if any waits). The same operation id: the same answer."""
+        ...
+
+    def heartbeat(
+        self, worker: str, leases: Iterable[Lease], *, lease_seconds: float, roles: Sequence[Stage], info: str
+    ) -> set[str]:
+        """Extend leases; returns the items that are no longer this worker's."""
+        ...
+
+    def release(self, leases: Iterable[Lease]) -> None:
+        """Give back uncharged."""
+        ...
+
+    def farewell(self, worker: str) -> int:
+        """Give back all that the worker holds and strike it off; returns how many items."""
+        ...
+
+    def allocate(self, lease: Lease, floor: int, spec: Spec) -> tuple[int, Spec]:
+        """Generation and frozen spec of the task: set at the first call, the same ever after."""
+        ...
+
+    def stage(
+        self, lease: Lease, queue: str, plan: str, costs: Sequence[int], *, pages: int, chunks: int, fetched_bytes: int
+    ) -> None:
+        """Prepare is done; shard n costs `costs[n]` tokens."""
+        ...
+
+    def shard_done(self, lease: Lease, part: Part, passport: str) -> None:
+        """A shard is written; with the last one the commit waits. `passport` is JSON, kept with the part."""
+        ...
+
+    def committing(self, lease: Lease) -> list[tuple[Part, str]]:
+        """Close the door for cancels; returns all parts with their passports, by shard."""
+        ...
+
+    def restage(self, lease: Lease, floor: int) -> None:
+        """Take a new generation and have all shards written again."""
+        ...
+
+    def finish(self, lease: Lease, state: TaskState, *, manifest: str, receipt: Receipt) -> None:
+        """End the task: completed, skipped or superseded."""
+        ...
+
+    def fail(self, lease: Lease, error: ErrorRecord, *, delay_seconds: float, max_attempts: int) -> str:
+        """Charge an error: `retry` or `failed`."""
+        ...
+
+    def cancel(self, task_id: str) -> TaskState:
+        """Cancel, or say in which terminal state it was. Raises `UnknownTask` and `TooLate`."""
+        ...
+
+    def sweep(
+        self, *, lease_seconds: float, max_expiries: int, retention_seconds: float, error: ErrorRecord
+    ) -> Swept: ...
+
+    def answer(self, stage: Stage, door: str, bell: str, *, again: bool) -> None:
+        """A doorbell was heard; with `again` ring anew where work is left."""
+        ...
+
+    def task(self, task_id: str) -> TaskView | None: ...
+
+    def tasks(
+        self, namespace: str, *, collection: str | None, state: TaskState | None, limit: int
+    ) -> list[TaskView]:
+        """Newest first."""
+        ...
+
+    def events(self, after: str, count: int, block_seconds: float) -> list[tuple[str, Event]]:
+        """Events after a stream id, oldest first; waits up to `block_seconds` for the first."""
+        ...
+
+    def backlog(self) -> Backlog: ...
+
+
+def open_ledger(settings: Settings, ringer: Ringer = no_ringer) -> Ledger:
+    """The ledger that the settings name."""
+    from trivet.ledger.redis import RedisLedger
+
+    return RedisLedger(settings, ringer)

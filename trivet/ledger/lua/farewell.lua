@@ -1,0 +1,13 @@
+-- A worker goes: its leases are given back at once, nothing is charged. ARGV: …, worker → {number, bells…}
+local worker = ARGV[3]
+local n = 0
+for _, item in ipairs(redis.call('SMEMBERS', key('held', worker))) do
+  unlease(item)
+  redis.call('HSET', key('item', item), 'epoch', 0)
+  push(item)
+  n = n + 1
+end
+redis.call('ZREM', key('workers'), worker)
+redis.call('DEL', key('worker', worker))
+for _, stage in ipairs({ 'prepare', 'embed', 'commit' }) do redis.call('HDEL', key('slots', stage), worker) end
+return { n, unpack(bells) }

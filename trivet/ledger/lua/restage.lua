@@ -1,0 +1,22 @@
+-- Another writer owns our generation's manifest: all shards are written again under a new one.
+-- ARGV: …, item, epoch, floor → {outcome, bells…}
+local item, epoch, id = ARGV[3], ARGV[4], task_of(ARGV[3])
+if not held(item, epoch) then return { 'lost' } end
+local t = redis.call('HMGET', key('task', id), 'shards', 'queue', 'model')
+local generation = math.max(tonumber(redis.call('HGET', object_key(id), 'generation')), tonumber(ARGV[5])) + 1
+redis.call('HSET', object_key(id), 'generation', generation)
+redis.call('HSET', key('task', id), 'generation', generation, 'tokens_done', 0)
+local ahead, costs = 0, {}
+for n = 0, tonumber(t[1]) - 1 do
+  costs[n] = cjson.decode(redis.call('HGET', key('parts', id), tostring(n))).tokens
+  redis.call('HDEL', key('task', id), 'done_' .. n)
+end
+redis.call('DEL', key('parts', id))
+forget(item)
+for n = 0, tonumber(t[1]) - 1 do
+  create(id, 'embed', t[2], n, costs[n], ahead)
+  ahead = ahead + costs[n]
+end
+redis.call('HINCRBY', key('staged'), t[3], ahead)
+set_state(id, 'embedding')
+return { 'staged', unpack(bells) }

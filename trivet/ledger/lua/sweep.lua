@@ -1,0 +1,73 @@
+-- Finds what nobody looks after. ARGV: …, lease ms, most expiries, crash error json, most per kind,
+-- retention ms → {due, expired, failed, retained away, bells…}
+local lease_ms, cap, error, limit = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
+local due, expired, failed, dropped = 0, 0, 0, 0
+
+for _, item in ipairs(redis.call('ZRANGEBYSCORE', key('due'), '-inf', now, 'LIMIT', 0, limit)) do
+  redis.call('ZREM', key('due'), item)
+  if redis.call('EXISTS', key('item', item)) == 1 then
+    push(item)
+    due = due + 1
+  end
+end
+
+-- An expiry among others charges nobody but makes all of them suspects: each is leased alone next.
+local function expire(item, alone, dead)
+  expired = expired + 1
+  unlease(item)
+  redis.call('HSET', key('item', item), 'epoch', 0)
+  if dead then redis.call('HSET', key('item', item), 'suspect', 1) end
+  if dead and alone and redis.call('HINCRBY', key('item', item), 'expiries', 1) >= cap then
+    redis.call('HSET', key('task', task_of(item)), 'error', error)
+    finish(task_of(item), 'failed', '"error":' .. error)
+    failed = failed + 1
+  else
+    push(item)
+  end
+end
+
+for _, item in ipairs(redis.call('ZRANGEBYSCORE', key('leases'), '-inf', now, 'LIMIT', 0, limit)) do
+  local owner = redis.call('HGET', key('item', item), 'owner')
+  if not owner then
+    redis.call('ZREM', key('leases'), item)
+  else
+    local seen = tonumber(redis.call('ZSCORE', key('workers'), owner) or 0)
+    if seen + lease_ms <= now then
+      -- The worker is gone, so all that it held is: judged together, before the first is taken away.
+      local group = redis.call('SMEMBERS', key('held', owner))
+      for _, other in ipairs(group) do expire(other, #group == 1, true) end
+    else
+      expire(item, false, false)
+    end
+  end
+end
+
+for _, worker in ipairs(redis.call('ZRANGEBYSCORE', key('workers'), '-inf', now - 3 * lease_ms, 'LIMIT', 0, limit)) do
+  if redis.call('SCARD', key('held', worker)) == 0 then
+    redis.call('ZREM', key('workers'), worker)
+    for _, stage in ipairs({ 'prepare', 'embed', 'commit' }) do redis.call('HDEL', key('slots', stage), worker) end
+  end
+end
+
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('terminal'), '-inf', now - tonumber(ARGV[7]), 'LIMIT', 0, limit)) do
+  local t = redis.call('HMGET', key('task', id), 'namespace', 'state')
+  redis.call('DEL', key('task', id), key('parts', id), key('url', id))
+  redis.call('ZREM', key('terminal'), id)
+  redis.call('ZREM', key('dead'), id)
+  if t[1] then
+    redis.call('ZREM', key('tasks', t[1]), id)
+    redis.call('HINCRBY', key('states'), t[2], -1)
+  end
+  dropped = dropped + 1
+end
+
+for _, stage in ipairs({ 'prepare', 'embed', 'commit' }) do
+  for _, queue in ipairs(redis.call('SMEMBERS', key('queues', stage))) do
+    if redis.call('EXISTS', key('vt', stage, queue)) == 1 or redis.call('EXISTS', key('suspects', stage, queue)) == 1 then
+      ring(stage, queue)
+    else
+      redis.call('SREM', key('queues', stage), queue)
+    end
+  end
+end
+return { due, expired, failed, dropped, unpack(bells) }
