@@ -23,13 +23,14 @@ if ARGV[9] ~= '' then redis.call('SET', key('url', id), ARGV[9]) end
 redis.call('ZADD', key('tasks', ns), now, id)
 if idem then redis.call('SET', idem, id .. ' ' .. ARGV[13], 'PX', ARGV[14]) end
 local o = redis.call('HMGET', key('object', ns, collection, object), 'active', 'waiting')
-set_state(id, 'waiting')
-emit(id, 'ingest.accepted', '')
 if o[1] then
+  set_state(id, 'waiting')
+  emit(id, 'ingest.accepted', '')
   -- Waiters that have not started coalesce to the newest.
   redis.call('HSET', key('object', ns, collection, object), 'waiting', id)
   if o[2] then finish(o[2], 'superseded', '"superseded_by":"' .. id .. '"') end
 else
   start(id)
+  emit(id, 'ingest.accepted', '')
 end
 return { 'new', id, redis.call('HGET', key('task', id), 'state'), unpack(bells) }

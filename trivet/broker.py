@@ -1,0 +1,88 @@
+"""The Celery app. Celery carries doorbells and gives fleets, routing and signals; the ledger holds the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from celery import Celery
+from kombu import Queue
+
+from trivet.errors import LedgerUnavailable
+from trivet.ledger import Ringer
+from trivet.names import ACCEPT_QUEUE, ANY, STAGE_TASKS, Stage, celery_queue
+from trivet.settings import Settings
+
+#: A doorbell that no worker took for so long is thrown away: the sweep has rung again by then.
+_BELL_SECONDS = 60
+
+
+def queue_names(roles: Sequence[Stage], encoder_keys: Sequence[str] = ()) -> list[str]:
+    """The Celery queues of a worker with these roles that serves these encoder keys."""
+    names = []
+    for role in roles:
+        names += [celery_queue(role, key) for key in (encoder_keys if role is Stage.EMBED else [ANY])]
+    return names
+
+
+def make_app(settings: Settings, *, include: Sequence[str] = (), queues: Sequence[str] = ()) -> Celery:
+    """A Celery app on the ledger's Redis. Producers need no arguments; workers name their modules and queues."""
+    app = Celery("trivet", broker=settings.redis_url, include=list(include))
+    app.conf.update(
+        task_acks_late=True,
+        task_reject_on_worker_lost=False,  # the ledger takes over; a redelivered doorbell would loop on a poison child
+        task_ignore_result=True,
+        result_backend=None,
+        task_serializer="json",
+        accept_content=["json"],
+        task_queues=[Queue(name) for name in queues],
+        task_create_missing_queues=not queues,
+        task_default_queue=ACCEPT_QUEUE,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        worker_max_tasks_per_child=1000,
+        worker_max_memory_per_child=1_500_000,  # KiB
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_send_task_events=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "visibility_timeout": 1800,
+            "unacked_restore_interval": 10,
+            "unacked_restore_throttle": 1,
+            "socket_timeout": 30,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 25,
+            "global_keyprefix": f"{settings.redis_prefix}celery:",
+        },
+    )
+    return app
+
+
+def celery_ringer(app: Celery) -> Ringer:
+    """Sends doorbells through the app; a failure is the caller's to swallow, since the sweep rings again."""
+
+    def ring(stage: Stage, door: str, bell: str) -> None:
+        app.send_task(
+            STAGE_TASKS[stage],
+            kwargs={"door": door, "bell": bell},
+            queue=celery_queue(stage, door),
+            expires=_BELL_SECONDS,
+            ignore_result=True,
+            retry=False,
+        )
+
+    return ring
+
+
+def check_broker(app: Celery) -> None:
+    """Raise `LedgerUnavailable` unless the broker answers."""
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=5)
+    except Exception as error:  # kombu lets every transport raise errors of its own
+        raise LedgerUnavailable(
+            f"The Celery broker does not answer: {type(error).__name__}.", hint="Check TRIVET_REDIS_URL."
+        ) from None

@@ -1,0 +1,180 @@
+"""The client for web apps: talks to the ledger, imports no torch.
+
+    from trivet import Trivet
+
+    trivet = Trivet("redis://localhost:6380/0")
+    task = trivet.ingest("https://example.com/report.pdf", collection="docs")
+    print(task.wait().state)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from trivet.accept import accept, parse_request
+from trivet.broker import celery_ringer, make_app
+from trivet.clock import Clock, SystemClock
+from trivet.errors import InvalidRequest, UnknownCollection, UnknownTask
+from trivet.ids import check_name
+from trivet.ledger.redis import RedisLedger
+from trivet.names import Lane
+from trivet.settings import Settings
+from trivet.values import Collection, Event, Pipeline, TaskState, TaskView
+
+
+class TaskHandle:
+    """One task: ask, wait, cancel."""
+
+    def __init__(self, ledger: RedisLedger, task_id: str, clock: Clock, *, new: bool = True) -> None:
+        self.task_id = task_id
+        #: False where the idempotency key had been used before: this is the task of that time.
+        self.new = new
+        self._ledger = ledger
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"TaskHandle({self.task_id!r})"
+
+    def status(self) -> TaskView:
+        """The task as it stands. Raises `UnknownTask` once its retention is over."""
+        view = self._ledger.task(self.task_id)
+        if view is None:
+            raise UnknownTask(f"No task is called {self.task_id[:80]!r}.", hint="List them with: trivet tasks")
+        return view
+
+    def wait(self, timeout: float | None = None) -> TaskView:
+        """Wait until the task has ended, or raise `TimeoutError` after `timeout` seconds.
+
+        A failed task is returned, not raised: look at `state` and `error`.
+        """
+        deadline = None if timeout is None else self._clock.monotonic() + timeout
+        pause = 0.05
+        while True:
+            view = self.status()
+            if view.state.terminal:
+                return view
+            left = pause if deadline is None else min(pause, deadline - self._clock.monotonic())
+            if left <= 0:
+                raise TimeoutError(f"Task {self.task_id} is still {view.state} after {timeout:g} s: {view.reason}.")
+            self._clock.sleep(left)
+            pause = min(pause * 1.5, 1.0)
+
+    def cancel(self) -> TaskView:
+        """Cancel the task, wherever it is. Raises `TooLate` while it commits; an ended task stays as it is."""
+        self._ledger.cancel(self.task_id)
+        return self.status()
+
+
+class Trivet:
+    """Enqueue sources and follow what becomes of them. Thread-safe; make one per process and keep it."""
+
+    def __init__(
+        self,
+        redis_url: str | None = None,
+        *,
+        namespace: str | None = None,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        settings = settings or Settings.load()
+        if redis_url is not None:
+            settings = settings.model_copy(update={"redis_url": redis_url})
+        self.settings = settings
+        self.namespace = check_name(namespace or settings.namespace, "Namespace")
+        self._clock = clock or SystemClock()
+        self._ledger = RedisLedger(settings, celery_ringer(make_app(settings)))
+
+    # ------------------------------------------------------------ collections
+
+    def create_collection(self, name: str, *, pipeline: Pipeline | None = None, exist_ok: bool = False) -> Collection:
+        """Create a collection. Raises `InvalidRequest` if it exists, unless `exist_ok` (it then stays as it is)."""
+        check_name(name, "Collection")
+        collection = Collection(namespace=self.namespace, name=name, pipeline=pipeline or Pipeline())
+        if self._ledger.put_collection(collection, replace=False):
+            return collection
+        if not exist_ok:
+            raise InvalidRequest(f"Collection {name!r} exists already.", hint="Use another name, or exist_ok=True.")
+        return self.collection(name)
+
+    def update_collection(self, name: str, pipeline: Pipeline) -> Collection:
+        """Change a collection's pipeline: for tasks accepted from now on, never for those that are on their way."""
+        self.collection(name)
+        collection = Collection(namespace=self.namespace, name=name, pipeline=pipeline)
+        self._ledger.put_collection(collection, replace=True)
+        return collection
+
+    def collection(self, name: str) -> Collection:
+        """One collection. Raises `UnknownCollection`."""
+        found = self._ledger.get_collection(self.namespace, name)
+        if found is None:
+            raise UnknownCollection(
+                f"Namespace {self.namespace!r} has no collection {name!r}.",
+                hint=f"Create it: trivet collections create {name}",
+            )
+        return found
+
+    def collections(self) -> list[Collection]:
+        """All collections of the namespace, by name."""
+        return self._ledger.collections(self.namespace)
+
+    # ------------------------------------------------------------ tasks
+
+    def ingest(
+        self,
+        url: str,
+        *,
+        collection: str,
+        object_id: str | None = None,
+        idempotency_key: str | None = None,
+        lane: Lane | str = Lane.NORMAL,
+        metadata: dict[str, Any] | None = None,
+        media_type: str | None = None,
+    ) -> TaskHandle:
+        """Enqueue one source. When this returns, the task is written down.
+
+        Raises `InvalidRequest`, `UnknownCollection`, `IdempotencyConflict` and `LedgerUnavailable`.
+        """
+        request = parse_request(
+            {
+                "url": url,
+                "collection": collection,
+                "namespace": self.namespace,
+                "object_id": object_id,
+                "idempotency_key": idempotency_key,
+                "lane": lane,
+                "metadata": metadata or {},
+                "media_type": media_type,
+            }
+        )
+        accepted = accept(self._ledger, self.settings, request)
+        return TaskHandle(self._ledger, accepted.task_id, self._clock, new=accepted.new)
+
+    def task(self, task_id: str) -> TaskHandle:
+        """A handle for a task id; the task need not exist until it is asked."""
+        return TaskHandle(self._ledger, task_id, self._clock)
+
+    def tasks(
+        self, collection: str | None = None, state: TaskState | str | None = None, limit: int = 100
+    ) -> list[TaskView]:
+        """Tasks of the namespace, newest first."""
+        return self._ledger.tasks(
+            self.namespace, collection=collection, state=TaskState(state) if state else None, limit=limit
+        )
+
+    # ------------------------------------------------------------ looking
+
+    def events(self, after: str = "0-0", count: int = 100, block_seconds: float = 0) -> list[tuple[str, Event]]:
+        """(stream id, CloudEvent) after a stream id, oldest first; waits up to `block_seconds` (≤ 10) for the first.
+
+        All namespaces share the stream: look at `event.data["namespace"]`.
+        """
+        return self._ledger.events(after, count, block_seconds)
+
+    def last_event(self) -> str:
+        """Stream id to follow from, for events that are still to come."""
+        return self._ledger.last_event()
+
+    def backlog(self) -> dict[str, Any]:
+        """Tasks by state, staged tokens by model, leases, retries that are due, dead letters and live workers."""
+        return dataclasses.asdict(self._ledger.backlog())
