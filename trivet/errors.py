@@ -17,6 +17,7 @@
     │   ├── ModelInvalid               the model's folder lacks a part or does not match its config
     │   ├── StoreForbidden             S3 refused the credentials or the bucket is not there
     │   ├── StoreUnconditional         S3 ignores If-None-Match or If-Match
+    │   ├── StoreDamaged               the bytes on S3 are not those that were recorded
     │   ├── MissingDependency          a package of an extra is not installed
     │   └── SourceError                the source can not be ingested as it is
     │       ├── SourceRefused          its address or scheme is not allowed
@@ -157,6 +158,12 @@ class StoreUnconditional(PermanentError):
     """S3 ignores conditional writes, without which a commit is not atomic."""
 
     code = "store_unconditional"
+
+
+class StoreDamaged(PermanentError):
+    """The bytes on S3 are not those that a plan or manifest recorded, or cannot be read."""
+
+    code = "store_damaged"
 
 
 class MissingDependency(PermanentError):

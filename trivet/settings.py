@@ -102,6 +102,9 @@ class Settings(BaseSettings):
     #: Events that the stream keeps, about.
     event_stream_length: int = Field(1_000_000, ge=1)
 
+    #: Where tests make this process fail; see `trivet.faults`.
+    faults: str = ""
+
     log_level: str = "INFO"
     log_json: bool = False
 

@@ -25,7 +25,7 @@ class Stored:
 
 
 class ObjectStore(Protocol):
-    """Bytes under keys. Keys are full: the settings' prefix is already in them.
+    """Bytes under keys. Keys are full: the settings' prefix is already in them. Safe to share between threads.
 
     Every method raises `StoreUnavailable` (no answer, 5xx, time-out), `StoreForbidden` (credentials, no bucket),
     and where it reads `NotInStore`.
@@ -34,12 +34,20 @@ class ObjectStore(Protocol):
     def put(
         self, key: str, body: bytes, *, if_none_match: bool = False, if_match: str | None = None, sha256: str = ""
     ) -> Stored:
-        """Write. With a condition that does not hold (412) or a concurrent writer (409): `StoreConflict`."""
+        """Write. With a condition that does not hold (412) or a concurrent writer (409): `StoreConflict`.
+
+        `sha256` (lower-case hex) is checked against the bytes that arrived and kept for `head` and `get`. A
+        `StoreConflict` or `StoreUnavailable` does not say that nothing was written: the caller reads back.
+        """
         ...
 
-    def get(self, key: str) -> tuple[bytes, Stored]: ...
+    def get(self, key: str) -> tuple[bytes, Stored]:
+        """All bytes of a key, and what the store says about them."""
+        ...
 
-    def head(self, key: str) -> Stored: ...
+    def head(self, key: str) -> Stored:
+        """What the store says about a key."""
+        ...
 
     def open(self, key: str) -> BinaryIO:
         """A seekable reader that fetches only the ranges that are read (for Parquet row groups)."""
@@ -50,11 +58,19 @@ class ObjectStore(Protocol):
         ...
 
     def list(self, prefix: str, *, delimiter: str = "") -> Iterator[Stored]:
-        """Keys under the prefix in order; with a delimiter also the common prefixes, as keys that end in it."""
+        """Keys under the prefix; with a delimiter also the common prefixes, as keys that end in it.
+
+        Keys of one folder come in byte order. How folders stand among keys is the store's own affair: S3 orders by
+        bytes, SeaweedFS by path components. `sha256` is empty: a listing does not know it.
+        """
         ...
 
     def delete(self, key: str) -> None:
         """Remove; a key that is not there is no error. Only the self-test and garbage collection call this."""
+        ...
+
+    def ensure_bucket(self) -> None:
+        """Create the bucket where it is missing; for `trivet up` and tests, a worker never does."""
         ...
 
 
