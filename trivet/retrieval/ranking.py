@@ -1,0 +1,155 @@
+"""Two-stage ranking, free of input and output: candidates of dense and sparse, fusion, MaxSim, fusion of all legs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trivet.retrieval import Fusion, Leg, LegScore, SearchRequest
+from trivet.retrieval.fusion import fuse
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A chunk that a leg brought in: both first-stage scores are known (None: that leg is not stored, or is no number)."""
+
+    chunk_id: str
+    dense: float | None
+    sparse: float | None
+    #: Where the chunk is stored: part, row group and row, each counted from 0.
+    place: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """First-stage scores of some rows of one row group; all arrays have the same length."""
+
+    chunk_ids: Sequence[str]
+    rows: NDArray[np.int64]
+    dense: NDArray[np.float32] | None
+    sparse: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A chunk with its fused score and the scores of the legs."""
+
+    candidate: Candidate
+    score: float
+    legs: Mapping[Leg, LegScore]
+
+
+@dataclass(slots=True)
+class Best:
+    """The `limit` best candidates of one leg; holds no more than a few times as many, whatever it is shown."""
+
+    limit: int
+    _held: list[tuple[float, str, Candidate]] = field(default_factory=list)
+    _worst: float = -np.inf
+
+    def offer(self, scores: NDArray[np.float32], block: Block, place: tuple[int, int]) -> None:
+        """Show the leg's scores of a block that is stored at (part, row group)."""
+        scores = np.where(np.isfinite(scores), scores, -np.inf)
+        worst = self._worst
+        if len(scores) > self.limit:
+            worst = max(worst, float(np.partition(scores, -self.limit)[-self.limit]))
+        # Equal to the worst still counts: it may have the smaller id.
+        for i in np.flatnonzero((scores >= worst) & (scores > -np.inf)).tolist():
+            self._held.append((-float(scores[i]), block.chunk_ids[i], _candidate(block, place, i)))
+        if len(self._held) > 4 * self.limit:
+            self._prune()
+
+    def ranked(self) -> list[Candidate]:
+        """Best first; equal scores by chunk id."""
+        self._prune()
+        return [candidate for _, _, candidate in self._held]
+
+    def _prune(self) -> None:
+        self._held.sort(key=itemgetter(0, 1))
+        del self._held[self.limit :]
+        if len(self._held) == self.limit:
+            self._worst = -self._held[-1][0]
+
+
+class Ranking:
+    """Collects the first stage block by block, in any order, then ranks. Not thread-safe."""
+
+    def __init__(self, request: SearchRequest) -> None:
+        self._request = request
+        self._best = {
+            leg: Best(max(request.candidates, request.top_k))
+            for leg in (Leg.DENSE, Leg.SPARSE)
+            if request.fusion.weight(leg) > 0
+        }
+        self._scores: dict[Leg, dict[str, LegScore]] = {}
+        self._candidates: dict[str, Candidate] = {}
+
+    def offer(self, block: Block, place: tuple[int, int]) -> None:
+        """Show the scores of some rows of the row group `place` = (part, row group)."""
+        if block.dense is not None and Leg.DENSE in self._best:
+            self._best[Leg.DENSE].offer(block.dense, block, place)
+        if block.sparse is not None and Leg.SPARSE in self._best:
+            # Without a shared term there is no match.
+            matched = np.where(block.sparse > 0, block.sparse, np.float32(-np.inf))
+            self._best[Leg.SPARSE].offer(matched, block, place)
+
+    def first_stage(self) -> list[Candidate]:
+        """Candidates of both legs in fused order: those that MaxSim is worth computing for come first."""
+        ranks: dict[Leg, dict[str, int]] = {}
+        for leg, best in self._best.items():
+            found = best.ranked()
+            ranks[leg] = {candidate.chunk_id: rank for rank, candidate in enumerate(found, 1)}
+            self._candidates |= {candidate.chunk_id: candidate for candidate in found}
+        for leg in (Leg.DENSE, Leg.SPARSE):
+            listed = ranks.get(leg, {})
+            self._scores[leg] = {
+                key: LegScore(score, listed.get(key))
+                for key, candidate in self._candidates.items()
+                if (score := candidate.dense if leg == Leg.DENSE else candidate.sparse) is not None
+            }
+        return [self._candidates[key] for key, _ in fuse(self._scores, self._request.fusion)]
+
+    def final(self, kept: Sequence[Candidate], colbert: Mapping[str, float]) -> list[Ranked]:
+        """The top k of `kept` (candidates of the first stage), all legs fused.
+
+        `colbert` has MaxSim scores by chunk id; a chunk without one counts as that leg's worst, and where it is
+        empty the two other legs are fused.
+        """
+        keys = [candidate.chunk_id for candidate in kept]
+        scores = {leg: {key: listed[key] for key in keys if key in listed} for leg, listed in self._scores.items()}
+        order = sorted(colbert.items(), key=lambda item: (-item[1], item[0]))
+        scores[Leg.COLBERT] = {key: LegScore(score, rank) for rank, (key, score) in enumerate(order, 1)}
+        return self._top(scores, self._request.fusion)
+
+    def _top(self, scores: Mapping[Leg, Mapping[str, LegScore]], fusion: Fusion) -> list[Ranked]:
+        return [
+            Ranked(self._candidates[key], score, {leg: listed[key] for leg, listed in scores.items() if key in listed})
+            for key, score in fuse(scores, fusion)[: self._request.top_k]
+        ]
+
+
+def rerank_depth(request: SearchRequest) -> int:
+    """How many candidates MaxSim is computed for: as many as asked, never fewer than are returned; 0 for none."""
+    if not request.rerank or not request.fusion.weight(Leg.COLBERT):
+        return 0
+    return max(request.rerank_candidates, request.top_k)
+
+
+def _candidate(block: Block, place: tuple[int, int], i: int) -> Candidate:
+    return Candidate(
+        block.chunk_ids[i],
+        _finite(block.dense, i),
+        _finite(block.sparse, i),
+        (*place, int(block.rows[i])),
+    )
+
+
+def _finite(scores: NDArray[np.float32] | None, i: int) -> float | None:
+    return None if scores is None or not np.isfinite(scores[i]) else float(scores[i])

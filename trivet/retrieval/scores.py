@@ -1,0 +1,98 @@
+"""The scores of the three legs, over blocks of chunks.
+
+As the authors define them (BGE M3-Embedding, Chen et al. 2024, section 3.2, and FlagEmbedding's `M3Embedder`:
+`compute_lexical_matching_score`, `colbert_score`):
+
+    dense    q · d
+    sparse   Σ w_q · w_d over the ids that both have
+    colbert  Σ_q max_d (q · d) / number of query vectors
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trivet.errors import InvalidRequest, MissingDependency
+
+try:
+    import numpy as np
+except ImportError as error:
+    raise MissingDependency("Searching needs numpy.", hint="Run: pip install 'trivet[search]'") from error
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Token vectors that one matrix product takes: 32 MiB in float32 at 1024 dimensions.
+BLOCK_TOKENS = 8192
+
+
+def dense_scores(query: NDArray[np.float32], chunks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[d] and [n, d] float32 → [n] float32 dot products."""
+    _same_width(len(query), chunks.shape[1], "dense")
+    # Row by row in memory order: a BLAS product may round differently with the number of rows in the block, and
+    # equal chunks must get equal scores wherever they are stored.
+    scores: NDArray[np.float32] = np.einsum("nd,d->n", chunks, query, dtype=np.float32)
+    return scores
+
+
+def sparse_scores(
+    query_ids: NDArray[np.uint32],
+    query_weights: NDArray[np.float32],
+    ids: NDArray[np.uint32],
+    weights: NDArray[np.float32],
+    offsets: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """Query terms (ids ascending, unique) against n chunks → [n] float32.
+
+    Chunk i has the terms `offsets[i]:offsets[i + 1]` of `ids` and `weights`; `offsets` is [n + 1].
+    """
+    n = len(offsets) - 1
+    if not len(query_ids) or not len(ids):
+        return np.zeros(n, np.float32)
+    place = np.minimum(np.searchsorted(query_ids, ids), len(query_ids) - 1)
+    shared = np.flatnonzero(query_ids[place] == ids)
+    products = query_weights[place[shared]].astype(np.float64) * weights[shared]
+    rows = np.searchsorted(offsets, shared, side="right") - 1
+    return np.bincount(rows, weights=products, minlength=n).astype(np.float32)
+
+
+def colbert_scores(
+    query: NDArray[np.float32], tokens: NDArray[np.float16] | NDArray[np.float32], offsets: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """MaxSim of [q, d] float32 against n chunks → [n] float32; a chunk without token vectors scores 0.
+
+    Chunk i has the vectors `offsets[i]:offsets[i + 1]` of `tokens` [sum of tokens, d].
+    """
+    n = len(offsets) - 1
+    scores = np.zeros(n, np.float32)
+    if not len(query) or not len(tokens):
+        return scores
+    _same_width(query.shape[1], tokens.shape[1], "ColBERT")
+    for first, last in _blocks(offsets):
+        starts = offsets[first:last]
+        begin, end = int(starts[0]), int(offsets[last])
+        filled = np.flatnonzero(offsets[first + 1 : last + 1] > starts)
+        if len(filled):
+            similar = tokens[begin:end].astype(np.float32, copy=False) @ query.T
+            best = np.maximum.reduceat(similar, starts[filled] - begin, axis=0)
+            scores[first + filled] = best.sum(axis=1) / len(query)
+    return scores
+
+
+def _blocks(offsets: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Ranges of chunks with at most BLOCK_TOKENS vectors each, at least one chunk each."""
+    blocks, first, n = [], 0, len(offsets) - 1
+    while first < n:
+        last = int(np.searchsorted(offsets, offsets[first] + BLOCK_TOKENS, side="right")) - 1
+        last = min(max(last, first + 1), n)
+        blocks.append((first, last))
+        first = last
+    return blocks
+
+
+def _same_width(query: int, stored: int, leg: str) -> None:
+    if query != stored:
+        raise InvalidRequest(
+            f"The query's {leg} vectors have {query} dimensions, the stored ones {stored}.",
+            hint="Encode the query with the model that embedded the collection.",
+        )
