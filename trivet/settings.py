@@ -43,12 +43,14 @@ class Settings(BaseSettings):
     model_dir: Path | None = None
     #: Ask the Hugging Face hub for models that are not on disk.
     model_hub: bool = True
-    #: Models that an embed worker loads, by requested id.
-    models: tuple[str, ...] = ("BAAI/bge-m3",)
+    #: The model that an embed worker serves, as pipelines ask for it.
+    embed_model: str = "BAAI/bge-m3"
     #: auto, cpu or cuda.
     device: str = "auto"
     #: auto, fp32, bf16 or fp16, where a spec says auto.
     dtype: str = "auto"
+    #: auto (packed on a CPU, transformers on CUDA), packed or transformers.
+    encoder_backend: str = "auto"
     #: Tokens of one forward pass.
     forward_tokens: int = Field(2048, ge=64)
     #: Tokens that an embed worker leases at once.

@@ -1,8 +1,8 @@
 """Encoders: the seam, and its registry.
 
-An encoder turns token ids into the three legs in one forward pass. Work is split in three, so that a worker can
-overlap it: the tokenizer runs in `prepare` (ids are staged), `forward` computes on the device, and
-`Encoded.legs()` moves to host arrays. Implementations pass `tests/contract/test_encoders.py`.
+An encoder turns token ids into the three legs in one forward pass. Ids come from `trivet.encoder.tokenizer` (they are
+staged by `prepare`, which needs no torch), batches from `trivet.encoder.batching`, the model from
+`trivet.encoder.models`. Implementations pass `tests/contract/test_encoders.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
-from trivet.errors import InvalidRequest
+from trivet.encoder.models import FAKE, ResolvedModel, resolve
+from trivet.errors import InvalidRequest, MissingDependency
 from trivet.settings import Settings
 from trivet.values import ModelIdentity, Passport
 
@@ -47,29 +48,84 @@ class Encoder(Protocol):
     identity: ModelIdentity
     #: How this encoder computes: dtype, device, backend, checksums of the files that were loaded.
     passport: Passport
+    #: Whether a batch costs count x longest tokens rather than their sum; what `batching.pack` wants to know.
+    padded: bool
 
     def encode(self, token_ids: Sequence[Sequence[int]], *, colbert: bool = True, colbert_fp32: bool = False) -> Legs:
         """One forward pass over all texts (ids with special tokens, each ≤ identity.max_tokens, at least one text).
 
-        Callers keep a call within a token budget (see `trivet.encoder.batching`). Raises `EncoderOutOfMemory`.
+        Callers keep a call within a token budget (see `trivet.encoder.batching`). Raises `EncoderOutOfMemory`, and
+        `InvalidRequest` for no texts, a text of no tokens, one that is too long, or an id that the model lacks.
         """
         ...
 
 
 #: Name → module:class, imported only when it is asked for.
 BACKENDS = {
+    "packed": "trivet.encoder.packed:PackedEncoder",
     "transformers": "trivet.encoder.transformers:TransformersEncoder",
     "fake": "trivet.encoder.fake:FakeEncoder",
 }
 
 
-def load_encoder(settings: Settings, model_id: str, *, revision: str = "", backend: str = "transformers") -> Encoder:
+def load_encoder(
+    settings: Settings, model_id: str, *, revision: str = "", backend: str = "auto", dtype: str = "auto"
+) -> Encoder:
     """Resolve `model_id` and load its weights.
 
+    `auto` takes `settings.encoder_backend` and `settings.dtype`; where these are auto too, the backend is packed on
+    a CPU and transformers on CUDA, and the dtype what the device computes fastest without visible loss.
     Raises `ModelUnavailable`, `ModelInvalid`, and `MissingDependency` where torch is not installed.
     """
-    if backend not in BACKENDS:
-        raise InvalidRequest(f"No encoder backend is called {backend!r}.", hint=f"Choose one of {', '.join(BACKENDS)}.")
-    module, name = BACKENDS[backend].split(":")
-    encoder: Encoder = getattr(import_module(module), name).load(settings, model_id, revision=revision)
+    return load_resolved(settings, resolve(settings, model_id, revision), backend=backend, dtype=dtype)
+
+
+def load_resolved(settings: Settings, model: ResolvedModel, *, backend: str = "auto", dtype: str = "auto") -> Encoder:
+    """As `load_encoder`, for a model that is resolved already."""
+    name = _backend(settings, model, backend)
+    module, _, attribute = BACKENDS[name].partition(":")
+    try:
+        kind = getattr(import_module(module), attribute)
+    except ImportError as error:
+        if error.name is None or error.name.startswith("trivet"):
+            raise
+        raise MissingDependency(
+            f"The encoder backend {name!r} needs the package {error.name}, which is not installed.",
+            hint="Run: pip install 'trivet[embed]'",
+        ) from error
+    encoder: Encoder = kind.load(settings, model, dtype=dtype)
     return encoder
+
+
+def _backend(settings: Settings, model: ResolvedModel, asked: str) -> str:
+    name = asked if asked != "auto" else settings.encoder_backend
+    is_fake = model.identity.name == FAKE
+    if name == "auto":
+        if is_fake:
+            return "fake"
+        from trivet.encoder.runtime import pick_device
+
+        return "transformers" if pick_device(settings.device) == "cuda" else "packed"
+    if name not in BACKENDS:
+        raise InvalidRequest(f"No encoder backend is called {name!r}.", hint=f"Choose auto or {', '.join(BACKENDS)}.")
+    if (name == "fake") != is_fake:
+        raise InvalidRequest(
+            f"The backend {name!r} cannot run the model {model.identity.name!r}.",
+            hint="The fake backend runs the model 'fake', and nothing else does.",
+        )
+    return name
+
+
+def checked_lengths(token_ids: Sequence[Sequence[int]], max_tokens: int) -> NDArray[np.int64]:
+    """[n] int64 lengths of the texts, or `InvalidRequest`: none given, an empty one, or one over `max_tokens`."""
+    import numpy as np
+
+    if not token_ids:
+        raise InvalidRequest("The encoder was given no texts.")
+    lengths = np.fromiter((len(ids) for ids in token_ids), np.int64, len(token_ids))
+    if lengths.min() < 1:
+        raise InvalidRequest(f"Text {int(lengths.argmin())} has no tokens, not even special ones.")
+    if lengths.max() > max_tokens:
+        at = int(lengths.argmax())
+        raise InvalidRequest(f"Text {at} has {int(lengths[at])} tokens; the model takes {max_tokens}.")
+    return lengths

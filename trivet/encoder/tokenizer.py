@@ -1,0 +1,98 @@
+"""The model's own tokenizer, through the `tokenizers` package alone: what a CPU role needs of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from trivet.encoder.layout import TOKENIZER, read_json
+from trivet.encoder.models import FAKE, ResolvedModel
+from trivet.errors import MissingDependency, ModelInvalid
+from trivet.values import ModelIdentity
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Backend
+
+#: Whether a text is stored, asks, or is taken as it is; the model's prompt for it goes before the text.
+Kind = Literal["passage", "query", "plain"]
+
+#: Roles of XLM-RoBERTa's special tokens whose sparse weights are dropped, with their default names.
+_SPECIAL = {"cls_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Text to token ids, with the prompts of the model. Neither pads nor cuts. Safe to share between threads."""
+
+    identity: ModelIdentity
+    backend: Backend
+    #: Ids of CLS, EOS, PAD and UNK: they carry no sparse weight.
+    special_ids: frozenset[int]
+
+    @classmethod
+    def load(cls, model: ResolvedModel) -> Tokenizer:
+        """Read `tokenizer.json`. Raises `ModelInvalid`, and `MissingDependency` without the package `tokenizers`."""
+        try:
+            from tokenizers import Tokenizer as Backend
+        except ImportError:
+            raise MissingDependency(
+                "Tokenising needs the package tokenizers, which is not installed.",
+                hint="Run: pip install 'trivet[prepare]'",
+            ) from None
+        if model.identity.name == FAKE:
+            from trivet.encoder.fake import tokenizer_backend
+
+            backend, names = tokenizer_backend(), _SPECIAL
+        else:
+            path = model.folder / TOKENIZER
+            try:
+                backend = Backend.from_file(str(path))
+            except Exception as error:  # noqa: BLE001 - the Rust side raises bare Exception for every fault
+                raise ModelInvalid(f"The tokenizer {path} cannot be read: {error}.") from error
+            names = _special_names(model)
+        backend.no_padding()
+        backend.no_truncation()
+        ids = {role: backend.token_to_id(name) for role, name in names.items()}
+        unknown = [names[role] for role, found in ids.items() if found is None]
+        if unknown:
+            raise ModelInvalid(f"The tokenizer of {model.identity.name!r} has no token {' or '.join(unknown)}.")
+        return cls(model.identity, backend, frozenset(ids.values()))
+
+    def offsets(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """Per text the character spans [start, end) of its bare tokens: no prompt, no special tokens."""
+        return [row.offsets for row in self.backend.encode_batch(list(texts), add_special_tokens=False)]
+
+    def encode(self, texts: Sequence[str], kind: Kind) -> list[list[int]]:
+        """Per text the ids of `<s>` + prompt + text + `</s>`, as the encoder takes them."""
+        prompt = self.prompt(kind)
+        return [row.ids for row in self.backend.encode_batch_fast([prompt + text for text in texts])]
+
+    def overhead(self, kind: Kind) -> int:
+        """Tokens that prompt and special tokens add to a text."""
+        return self._overheads[kind]
+
+    def prompt(self, kind: Kind) -> str:
+        """What the model wants before a text of this kind; often empty."""
+        return {"passage": self.identity.passage_prompt, "query": self.identity.query_prompt, "plain": ""}[kind]
+
+    def prompt_ids(self) -> tuple[tuple[int, ...], ...]:
+        """The ids of the model's prompts that are not empty, without special tokens."""
+        prompts = sorted({self.identity.passage_prompt, self.identity.query_prompt} - {""})
+        rows = self.backend.encode_batch_fast(prompts, add_special_tokens=False)
+        return tuple(tuple(row.ids) for row in rows)
+
+    @cached_property
+    def _overheads(self) -> dict[Kind, int]:
+        kinds: tuple[Kind, ...] = ("passage", "query", "plain")
+        return {kind: len(self.encode([""], kind)[0]) for kind in kinds}
+
+
+def _special_names(model: ResolvedModel) -> dict[str, str]:
+    stated = read_json(model.folder, "special_tokens_map.json") | read_json(model.folder, "tokenizer_config.json")
+    names = {}
+    for role, default in _SPECIAL.items():
+        value = stated.get(role) or default
+        names[role] = str(value["content"] if isinstance(value, dict) else value)
+    return names
