@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from trivet.errors import SourceRefused
+from trivet.errors import MissingDependency, SourceError, SourceRefused
 from trivet.ids import redact_url
 from trivet.settings import Settings
 
@@ -32,6 +32,9 @@ class Fetched:
     filename: str
     #: After redirects, redacted.
     final_url: str
+    #: Validators as the source states them (an HTTP entity tag with its quotes, an HTTP date); empty if none.
+    etag: str = ""
+    last_modified: str = ""
 
 
 class Fetcher(Protocol):
@@ -51,13 +54,27 @@ FETCHERS = {
 
 
 def fetch(settings: Settings, url: str, target: Path) -> Fetched:
-    """Stream the source to `target` with the fetcher of its scheme. `SourceRefused` for any other scheme."""
-    scheme = urlsplit(url).scheme.lower()
+    """Stream the source to `target` with the fetcher of its scheme.
+
+    Raises `SourceRefused` for any other scheme, the `Source…` errors of the fetchers, and `MissingDependency`. Where
+    it raises, `target` is not left behind.
+    """
+    url = url.strip()
+    try:
+        scheme = urlsplit(url).scheme.lower()
+    except ValueError:
+        raise SourceError(f"{redact_url(url)} cannot be read as a URL.") from None
     if scheme not in FETCHERS:
         raise SourceRefused(
             f"{redact_url(url)} has the scheme {scheme!r}, which cannot be fetched.",
             hint=f"Use one of {', '.join(FETCHERS)}.",
         )
     module, name = FETCHERS[scheme].split(":")
-    fetcher: Fetcher = getattr(import_module(module), name)(settings)
+    try:
+        made = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            f"Fetching {scheme}: sources needs the package {error.name}.", hint="Run: pip install 'trivet[prepare]'"
+        ) from None
+    fetcher: Fetcher = made(settings)
     return fetcher.fetch(url, target)
