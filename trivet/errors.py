@@ -19,6 +19,7 @@
     │   ├── StoreUnconditional         S3 ignores If-None-Match or If-Match
     │   ├── StoreDamaged               the bytes on S3 are not those that were recorded
     │   ├── MissingDependency          a package of an extra is not installed
+    │   ├── StartFailed                a server or worker of `trivet up` did not come up
     │   └── SourceError                the source can not be ingested as it is
     │       ├── SourceRefused          its address or scheme is not allowed
     │       ├── SourceNotFound         404 or 410
@@ -170,6 +171,12 @@ class MissingDependency(PermanentError):
     """A package of one of Trivet's extras is not installed."""
 
     code = "missing_dependency"
+
+
+class StartFailed(PermanentError):
+    """A server or worker that `trivet up` starts did not come up, or is up already."""
+
+    code = "start_failed"
 
 
 class SourceError(PermanentError):

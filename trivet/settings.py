@@ -107,6 +107,17 @@ class Settings(BaseSettings):
     #: Where tests make this process fail; see `trivet.faults`.
     faults: str = ""
 
+    #: Memory of the embedded Valkey; when it is full, new tasks are refused and nothing is lost.
+    embedded_redis_bytes: int = Field(1 << 30, ge=32 << 20)
+    #: Memory that the embedded S3 server aims at (Go's soft limit).
+    embedded_s3_bytes: int = Field(160 << 20, ge=64 << 20)
+    #: Processes of one prefork worker for prepare and commit, as `trivet up` starts it.
+    cpu_concurrency: int = Field(2, ge=1)
+    #: Embed workers that `trivet up` starts.
+    embed_workers: int = Field(1, ge=0)
+    #: How long a worker may finish what it holds when it is told to stop.
+    stop_seconds: float = Field(30.0, gt=0)
+
     log_level: str = "INFO"
     log_json: bool = False
 
