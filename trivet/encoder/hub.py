@@ -56,9 +56,8 @@ def _cached(hub_id: str, revision: str, cache: Path | None) -> Path | None:
 
 
 def _info(hub_id: str, revision: str) -> ModelInfo:
-    import httpx
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 
     try:
         return HfApi().model_info(hub_id, revision=revision or None, timeout=TIMEOUT)
@@ -67,18 +66,17 @@ def _info(hub_id: str, revision: str) -> ModelInfo:
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "an error"
         raise ModelUnavailable(f"The model hub answered {status} for {hub_id!r} {revision}".rstrip() + ".") from error
-    except (OSError, httpx.HTTPError) as error:
+    except (OSError, HTTPError) as error:  # HTTPError is that of the HTTP library in use, the root of its time-outs too
         raise ModelUnavailable(f"The model hub does not answer, so {hub_id!r} cannot be fetched.") from error
 
 
 def _download(hub_id: str, commit: str, patterns: list[str], cache: Path) -> Path:
-    import httpx
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HTTPError
 
     try:
         return Path(snapshot_download(hub_id, revision=commit, allow_patterns=patterns, cache_dir=cache))
-    except (OSError, HfHubHTTPError, httpx.HTTPError) as error:
+    except (OSError, HTTPError) as error:
         raise ModelUnavailable(f"Fetching {hub_id!r} from the model hub broke off.", hint="Try again.") from error
 
 

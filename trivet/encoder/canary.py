@@ -1,0 +1,95 @@
+"""A few texts in ten scripts, and how far an encoder is from fp32 on them: the parity figure of a passport."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from trivet.encoder import Legs
+from trivet.encoder.files import Notes
+from trivet.encoder.heads import Batch, Heads
+from trivet.encoder.onednn import PlainLinear
+from trivet.encoder.packed import PackedForward
+from trivet.encoder.tokenizer import Tokenizer
+from trivet.ids import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from trivet.encoder.torch_encoder import TorchEncoder
+
+
+@cache
+def canary_texts() -> dict[str, str]:
+    """Script → a short paragraph in it."""
+    texts: dict[str, str] = json.loads((files("trivet.encoder") / "data/canaries.json").read_text(encoding="utf-8"))
+    return texts
+
+
+def measured(encoder: TorchEncoder, state: Mapping[str, Tensor], tokenizer: Tokenizer, state_dir: Path) -> float | None:
+    """Largest absolute difference of any leg to a plain fp32 pass on this machine's CPU, over the canary texts.
+
+    Measured when these files, libraries, backend, dtype and device come together for the first time (a second for a
+    model of bge-m3's size), and kept in `state_dir`. None for an activation that the plain pass does not compute.
+    """
+    if encoder.config.activation != "gelu":
+        return None
+    known = encoder.passport
+    key = digest([known.checksums, known.library_versions, known.backend, known.dtype, known.device], 32)
+    notes = Notes(state_dir / "parity.json")
+    noted = notes.get(key)
+    if isinstance(noted, float):
+        return noted
+    limit = encoder.identity.max_tokens
+    rows = [ids[:limit] for ids in tokenizer.encode(list(canary_texts().values()), "passage")]
+    figure = largest_difference(encoder.encode(rows, colbert_fp32=True), _plain(encoder, state, tokenizer, rows))
+    notes.put(key, figure)
+    return figure
+
+
+def _plain(encoder: TorchEncoder, state: Mapping[str, Tensor], tokenizer: Tokenizer, rows: list[list[int]]) -> Legs:
+    """The same rows in fp32 through torch's public functions on the CPU, straight from the weights as loaded."""
+    lengths = [len(row) for row in rows]
+    batch = Batch(
+        torch.tensor([token for row in rows for token in row]),
+        lengths,
+        torch.tensor([0, *np.cumsum(lengths).tolist()]),
+    )
+    model = encoder.resolved
+    heads = Heads.load(model, tokenizer.special_ids, tokenizer.prompt_ids(), device="cpu", dtype=torch.float32)
+    with torch.inference_mode():
+        hidden = PackedForward(state, encoder.config, torch.float32, PlainLinear)(batch)
+        return heads.legs(hidden, batch, colbert=True, colbert_fp32=True)
+
+
+def largest_difference(one: Legs, other: Legs) -> float:
+    """Largest absolute difference over dense, ColBERT and sparse weights (a term that one side lacks counts as 0)."""
+    return max(differences(one, other).values())
+
+
+def differences(one: Legs, other: Legs) -> dict[str, float]:
+    """Leg → largest absolute difference; both sides hold the same texts, ColBERT in float32."""
+    sparse = 0.0
+    for at in range(len(one)):
+        mine, theirs = terms(one, at), terms(other, at)
+        gaps = (abs(mine.get(term, 0.0) - theirs.get(term, 0.0)) for term in mine.keys() | theirs.keys())
+        sparse = max(sparse, max(gaps, default=0.0))
+    return {
+        "dense": float(np.abs(one.dense - other.dense).max(initial=0.0)),
+        "sparse": sparse,
+        "colbert": float(np.abs(one.colbert - other.colbert).max(initial=0.0)),
+    }
+
+
+def terms(legs: Legs, at: int) -> dict[int, float]:
+    """Token id → weight of text `at`."""
+    part = slice(legs.sparse_offsets[at], legs.sparse_offsets[at + 1])
+    return dict(zip(legs.sparse_ids[part].tolist(), legs.sparse_weights[part].tolist(), strict=True))

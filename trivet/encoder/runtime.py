@@ -1,0 +1,76 @@
+"""What this machine computes with: device, dtype, threads, and when it is out of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from trivet.errors import EncoderOutOfMemory, InvalidRequest
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+#: How the CPU allocator of torch words it; there is no type of its own for it.
+_CPU_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
+
+
+def pick_device(asked: str) -> str:
+    """`cpu` or `cuda` for the setting auto, cpu or cuda. Raises `InvalidRequest` for CUDA where there is none."""
+    if asked not in ("auto", "cpu", "cuda"):
+        raise InvalidRequest(f"Setting TRIVET_DEVICE is {asked!r}.", hint="Choose auto, cpu or cuda.")
+    has_cuda = torch.cuda.is_available()
+    if asked == "cuda" and not has_cuda:
+        raise InvalidRequest("Setting TRIVET_DEVICE is cuda, but torch finds no CUDA device here.")
+    return "cuda" if has_cuda and asked != "cpu" else "cpu"
+
+
+def pick_dtype(asked: str, device: str) -> str:
+    """fp32, bf16 or fp16 as asked; auto is what the device computes fast.
+
+    On a CPU bf16 where it has instructions for it, else fp32 (fp16 runs at a tenth of the speed there). On CUDA fp16,
+    in which bge-m3 is published to run: three more bits of mantissa than bf16. The CUDA side was not run on a GPU.
+    """
+    if asked in DTYPES:
+        return asked
+    if asked != "auto":
+        raise InvalidRequest(f"No dtype is called {asked!r}.", hint=f"Choose auto or {', '.join(DTYPES)}.")
+    if device == "cuda":
+        return "fp16"
+    return "bf16" if cpu_has_bf16() else "fp32"
+
+
+@cache
+def cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bf16 matrices in hardware (x86: AVX512_BF16 or AMX; Arm: BF16)."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        return False
+    return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def set_threads(count: int) -> None:
+    """Threads of one forward pass in this process; 0 leaves torch's choice, all cores."""
+    if count:
+        torch.set_num_threads(count)
+
+
+def describe_device(device: str) -> str:
+    """The device as a passport names it."""
+    return f"cuda ({torch.cuda.get_device_name()})" if device == "cuda" else device
+
+
+@contextmanager
+def memory_errors(device: str, tokens: int) -> Iterator[None]:
+    """Turn an allocation that failed into `EncoderOutOfMemory`; every other error passes as it is."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise EncoderOutOfMemory(f"The {device} device has no memory for a batch of {tokens} tokens.") from error
+    except RuntimeError as error:
+        if _CPU_OUT_OF_MEMORY not in str(error):
+            raise
+        raise EncoderOutOfMemory(f"The {device} device has no memory for a batch of {tokens} tokens.") from error

@@ -1,0 +1,118 @@
+"""What the backends that compute with torch share: loading, checking, post-processing and the passport."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from platform import python_version
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trivet.encoder import Legs, checked_lengths
+from trivet.encoder.files import checksums
+from trivet.encoder.heads import Batch, Heads
+from trivet.encoder.layout import OPTIONAL, REQUIRED, Config, read_layout
+from trivet.encoder.models import ResolvedModel
+from trivet.encoder.runtime import DTYPES, describe_device, memory_errors, pick_device, pick_dtype, set_threads
+from trivet.encoder.tokenizer import Tokenizer
+from trivet.encoder.weights import find_weights, read_weights
+from trivet.errors import InvalidRequest
+from trivet.settings import Settings
+from trivet.values import ModelIdentity, Passport
+
+_LIBRARIES = ("trivet", "torch", "transformers", "tokenizers", "safetensors", "numpy")
+
+
+class TorchEncoder(ABC):
+    """One forward pass over a batch; a backend says how hidden states are computed. Implements `Encoder`."""
+
+    #: Name in `trivet.encoder.BACKENDS`.
+    name: ClassVar[str]
+    padded: bool
+    passport: Passport
+
+    def __init__(self, model: ResolvedModel, config: Config, heads: Heads, *, device: str, dtype: torch.dtype) -> None:
+        self.resolved = model
+        self.identity: ModelIdentity = model.identity
+        self.config = config
+        self.heads = heads
+        self.device = device
+        self.dtype = dtype
+
+    @classmethod
+    def load(cls, settings: Settings, model: ResolvedModel, *, dtype: str = "auto") -> Self:
+        """Read the model's files and make it ready. `dtype` auto takes `settings.dtype`.
+
+        Raises `ModelUnavailable` without weights, `ModelInvalid` for files that do not fit, `InvalidRequest` for a
+        device or dtype that this machine or backend does not have.
+        """
+        device = pick_device(settings.device)
+        precision = pick_dtype(settings.dtype if dtype == "auto" else dtype, device)
+        set_threads(settings.encoder_threads)
+        config = read_layout(model.folder).config
+        files = find_weights(model)
+        state = read_weights(files, config, settings.state_dir)
+        tokenizer = Tokenizer.load(model)
+        kind = DTYPES[precision]
+        heads = Heads.load(model, tokenizer.special_ids, tokenizer.prompt_ids(), device=device, dtype=kind)
+        encoder = cls(model, config, heads, device=device, dtype=kind)
+        encoder.prepare(state)
+        small = [model.folder / name for name in (*REQUIRED, *OPTIONAL)]
+        encoder.passport = Passport(
+            requested_model=model.identity.requested,
+            model=model.identity.name,
+            revision=model.identity.revision,
+            encoder_key=model.identity.encoder_key,
+            checksums=checksums(model.folder, [*small, *files], settings.state_dir),
+            provenance=model.provenance,
+            dtype=precision,
+            device=describe_device(device),
+            backend=encoder.describe(),
+            library_versions=_versions(),
+        )
+        from trivet.encoder.canary import measured
+
+        parity = measured(encoder, state, tokenizer, settings.state_dir)
+        encoder.passport = encoder.passport.model_copy(update={"parity": parity})
+        return encoder
+
+    @abstractmethod
+    def prepare(self, state: Mapping[str, Tensor]) -> None:
+        """Take the weights (names and shapes are checked) into the form and onto the device that `hidden` needs."""
+
+    @abstractmethod
+    def hidden(self, batch: Batch) -> Tensor:
+        """[T, h] last hidden states of all tokens of the batch, in `dtype`."""
+
+    def describe(self) -> str:
+        """The backend as a passport names it."""
+        return self.name
+
+    def encode(self, token_ids: Sequence[Sequence[int]], *, colbert: bool = True, colbert_fp32: bool = False) -> Legs:
+        """See `trivet.encoder.Encoder.encode`."""
+        lengths = checked_lengths(token_ids, self.identity.max_tokens)
+        flat = np.concatenate([np.asarray(ids, np.int64) for ids in token_ids])
+        if flat.min() < 0 or flat.max() >= self.config.vocabulary:
+            raise InvalidRequest(f"A token id is outside of the model's vocabulary of {self.config.vocabulary}.")
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        with torch.inference_mode(), memory_errors(self.device, len(flat)):
+            batch = Batch(
+                torch.from_numpy(flat).to(self.device, non_blocking=True),
+                lengths.tolist(),
+                torch.from_numpy(offsets).to(self.device, non_blocking=True),
+            )
+            return self.heads.legs(self.hidden(batch), batch, colbert=colbert, colbert_fp32=colbert_fp32)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
