@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from celery import Celery
 from kombu import Queue
 
-from trivet.errors import LedgerUnavailable
 from trivet.ledger import Ringer
 from trivet.names import ACCEPT_QUEUE, ANY, STAGE_TASKS, Stage, celery_queue
 from trivet.settings import Settings
@@ -35,7 +34,7 @@ def make_app(settings: Settings, *, include: Sequence[str] = (), queues: Sequenc
         task_serializer="json",
         accept_content=["json"],
         task_queues=[Queue(name) for name in queues],
-        task_create_missing_queues=not queues,
+        task_create_missing_queues=True,
         task_default_queue=ACCEPT_QUEUE,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,
@@ -75,14 +74,3 @@ def celery_ringer(app: Celery) -> Ringer:
         )
 
     return ring
-
-
-def check_broker(app: Celery) -> None:
-    """Raise `LedgerUnavailable` unless the broker answers."""
-    try:
-        with app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, timeout=5)
-    except Exception as error:  # kombu lets every transport raise errors of its own
-        raise LedgerUnavailable(
-            f"The Celery broker does not answer: {type(error).__name__}.", hint="Check TRIVET_REDIS_URL."
-        ) from None

@@ -130,10 +130,22 @@ class Ledger(Protocol):
         """Generation and frozen spec of the task: set at the first call, the same ever after."""
         ...
 
+    def spec(self, spec_hash: str) -> Spec:
+        """A frozen spec by its hash. Raises `LeaseLost` where it is gone: so is every task that used it."""
+        ...
+
     def stage(
-        self, lease: Lease, queue: str, plan: str, costs: Sequence[int], *, pages: int, chunks: int, fetched_bytes: int
+        self,
+        lease: Lease,
+        queue: str,
+        source_sha256: str,
+        shards: Sequence[tuple[int, str]],
+        *,
+        pages: int,
+        chunks: int,
+        fetched_bytes: int,
     ) -> None:
-        """Prepare is done; shard n costs `costs[n]` tokens."""
+        """Prepare is done; `shards[n]` has the tokens of shard n and the hash of its inputs."""
         ...
 
     def shard_done(self, lease: Lease, part: Part, passport: str) -> None:
@@ -170,9 +182,7 @@ class Ledger(Protocol):
 
     def task(self, task_id: str) -> TaskView | None: ...
 
-    def tasks(
-        self, namespace: str, *, collection: str | None, state: TaskState | None, limit: int
-    ) -> list[TaskView]:
+    def tasks(self, namespace: str, *, collection: str | None, state: TaskState | None, limit: int) -> list[TaskView]:
         """Newest first."""
         ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -188,13 +189,22 @@ class RedisLedger(Ledger):
         return Spec.model_validate_json(text)
 
     def stage(
-        self, lease: Lease, queue: str, plan: str, costs: Sequence[int], *, pages: int, chunks: int, fetched_bytes: int
+        self,
+        lease: Lease,
+        queue: str,
+        source_sha256: str,
+        shards: Sequence[tuple[int, str]],
+        *,
+        pages: int,
+        chunks: int,
+        fetched_bytes: int,
     ) -> None:
-        _, *bells = self._transition("stage", lease, queue, plan, pages, chunks, sum(costs), fetched_bytes, *costs)
+        flat = [value for shard in shards for value in shard]
+        _, *bells = self._transition("stage", lease, queue, source_sha256, pages, chunks, fetched_bytes, *flat)
         self._ring(bells)
 
     def shard_done(self, lease: Lease, part: Part, passport: str) -> None:
-        record = json.dumps({"part": part.model_dump(mode="json"), "passport": passport, "tokens": part.tokens})
+        record = json.dumps({"part": part.model_dump(mode="json"), "passport": passport})
         _, *bells = self._transition("shard_done", lease, record)
         self._ring(bells)
 
@@ -255,7 +265,7 @@ class RedisLedger(Ledger):
         found: list[TaskView] = []
         key, start, page = self._key("tasks", namespace), 0, 500
         while len(found) < limit:
-            ids = self._do(lambda at=start: self._client.zrevrange(key, at, at + page - 1))
+            ids = self._do(partial(self._client.zrevrange, key, start, start + page - 1))
             if not ids:
                 break
             views = [view for view in self._views(ids) if view is not None]

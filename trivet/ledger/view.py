@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from trivet.names import Lane
 from trivet.values import ErrorRecord, TaskState, TaskView
 
 _NEXT = {
@@ -34,7 +35,7 @@ def task_view(task_id: str, fields: Mapping[str, str], shards_done: int) -> Task
         object_id=fields["object"],
         url=fields["url"],
         state=state,
-        lane=fields["lane"],  # type: ignore[arg-type]  # pydantic turns the text into the Lane
+        lane=Lane(fields["lane"]),
         run=int(fields["run"]),
         created_at=int(fields["created"]) / 1000,
         updated_at=int(fields.get("updated") or fields["created"]) / 1000,

@@ -118,13 +118,14 @@ local function unqueue(item)
 end
 
 -- `ahead`: cost of the same task's items before this one, so that a big task does not hold up a small one.
-local function create(task, stage, queue, n, cost, ahead)
+local function create(task, stage, queue, n, cost, ahead, hash)
   local t = redis.call('HMGET', key('task', task), 'lane', 'namespace')
   local flow = flow_of(t[1], t[2])
   local item = task .. '/' .. stage .. '/' .. n
   local served = tonumber(redis.call('HGET', key('served', stage, queue), flow) or 0)
   redis.call('HSET', key('item', item), 'stage', stage, 'queue', queue, 'flow', flow, 'tag', served + ahead + cost,
     'cost', cost, 'attempts', 0, 'expiries', 0)
+  if hash then redis.call('HSET', key('item', item), 'hash', hash) end
   push(item)
 end
 

@@ -6,16 +6,16 @@ local t = redis.call('HMGET', key('task', id), 'shards', 'queue', 'model')
 local generation = math.max(tonumber(redis.call('HGET', object_key(id), 'generation')), tonumber(ARGV[5])) + 1
 redis.call('HSET', object_key(id), 'generation', generation)
 redis.call('HSET', key('task', id), 'generation', generation, 'tokens_done', 0)
-local ahead, costs = 0, {}
+local ahead, parts = 0, {}
 for n = 0, tonumber(t[1]) - 1 do
-  costs[n] = cjson.decode(redis.call('HGET', key('parts', id), tostring(n))).tokens
+  parts[n] = cjson.decode(redis.call('HGET', key('parts', id), tostring(n))).part
   redis.call('HDEL', key('task', id), 'done_' .. n)
 end
 redis.call('DEL', key('parts', id))
 forget(item)
 for n = 0, tonumber(t[1]) - 1 do
-  create(id, 'embed', t[2], n, costs[n], ahead)
-  ahead = ahead + costs[n]
+  create(id, 'embed', t[2], n, parts[n].tokens, ahead, parts[n].input_hash)
+  ahead = ahead + parts[n].tokens
 end
 redis.call('HINCRBY', key('staged'), t[3], ahead)
 set_state(id, 'embedding')

@@ -1,0 +1,100 @@
+"""Commit: manifest → current.json → the ledger's last word."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from trivet.commit import Foreign, Published, publish
+from trivet.errors import StoreUnavailable
+from trivet.faults import fault
+from trivet.names import Stage
+from trivet.parts.plan import Plan, load_plan, parts_hash
+from trivet.stages.context import StageContext
+from trivet.stores.layout import Layout
+from trivet.values import Lease, Manifest, Part, Passport, Receipt, TaskState
+
+log = structlog.get_logger(__name__)
+
+
+def run(ctx: StageContext, deadline: float) -> bool:
+    """Claim and commit one task after another; returns whether work may be left."""
+    while not ctx.stopping():
+        if ctx.clock.monotonic() >= deadline:
+            return True
+        leases = ctx.ledger.claim(Stage.COMMIT, ctx.worker, ctx.operation(), lease_seconds=ctx.settings.lease_seconds)
+        if not leases:
+            return False
+        for lease in leases:
+            ctx.keeper.add([lease])
+            try:
+                commit(ctx, lease)
+            except Exception as error:  # noqa: BLE001 - whatever one commit meets, the next one is tried
+                ctx.settle(lease, error)
+            finally:
+                ctx.keeper.drop(lease)
+    return True
+
+
+def commit(ctx: StageContext, lease: Lease) -> None:
+    """Make one task's generation visible, or end it where a higher one is."""
+    payload = json.loads(lease.payload)
+    layout = Layout.of(ctx.settings, lease.namespace, lease.collection)
+    records = ctx.ledger.committing(lease)
+    fault("commit.after_committing")
+    plan = load_plan(ctx.store, layout, lease.object_id, payload["source_sha256"], payload["spec_hash"])
+    if plan is None:
+        raise StoreUnavailable(f"The plan of {lease.object_id!r} is not there.", hint="Ingest the object again.")
+    parts = tuple(part for part, _ in records)
+    manifest = _manifest(ctx, lease, payload, plan, parts, _passports([text for _, text in records]))
+    published = publish(ctx.store, layout, manifest)
+    fault("commit.after_publish")
+    if isinstance(published, Foreign):
+        ctx.ledger.restage(lease, floor=manifest.generation)
+        log.warning("generation.taken", item=lease.item, generation=manifest.generation)
+        return
+    state = TaskState.COMPLETED if isinstance(published, Published) else TaskState.SUPERSEDED
+    ctx.ledger.finish(lease, state, manifest=published.key, receipt=published.manifest.receipt)
+    fault("commit.after_finish")
+    log.info("task.committed", item=lease.item, generation=manifest.generation, state=state)
+
+
+def _manifest(
+    ctx: StageContext,
+    lease: Lease,
+    payload: dict[str, Any],
+    plan: Plan,
+    parts: tuple[Part, ...],
+    passports: tuple[Passport, ...],
+) -> Manifest:
+    metadata = json.loads(payload["metadata"])
+    return Manifest(
+        namespace=lease.namespace,
+        collection=lease.collection,
+        object_id=lease.object_id,
+        generation=payload["generation"],
+        task_id=lease.task_id,
+        run=payload["run"],
+        source_url=payload["url"],
+        source_sha256=plan.source_sha256,
+        spec_hash=plan.spec_hash,
+        input_hash=parts_hash(plan.spec_hash, plan.source_sha256, parts, metadata),
+        created_at=datetime.fromtimestamp(ctx.clock.now(), UTC).isoformat(timespec="milliseconds"),
+        parts=parts,
+        receipt=_receipt(plan, parts),
+        passports=passports,
+        metadata=metadata,
+    )
+
+
+def _receipt(plan: Plan, parts: Sequence[Part]) -> Receipt:
+    return plan.receipt.model_copy(update={"tokens_embedded": sum(part.tokens for part in parts)})
+
+
+def _passports(texts: Sequence[str]) -> tuple[Passport, ...]:
+    """Each way of making parts once: workers of several kinds may have shared the work."""
+    return tuple(Passport.model_validate_json(text) for text in sorted(set(texts)))

@@ -1,0 +1,98 @@
+"""What every stage works with, opened once per process."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+import structlog
+
+from trivet.clock import Clock, SystemClock
+from trivet.errors import LeaseLost, LedgerUnavailable
+from trivet.ledger import Ledger
+from trivet.names import Stage
+from trivet.retry import decide
+from trivet.settings import Settings
+from trivet.stages.keeper import LeaseKeeper
+from trivet.stores import ObjectStore
+from trivet.values import Lease
+
+log = structlog.get_logger(__name__)
+
+
+def never() -> bool:
+    """The stop check of a process that nobody stops."""
+    return False
+
+
+def worker_name() -> str:
+    """Host, process and a random tail: no two processes ever share it."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """Settings, ledger, store and the process' identity. Make it after a fork, with `open_context`."""
+
+    settings: Settings
+    ledger: Ledger
+    store: ObjectStore
+    worker: str
+    keeper: LeaseKeeper
+    clock: Clock = field(default_factory=SystemClock)
+    random: Random = field(default_factory=Random)
+    #: Whether the process has been asked to stop; looked at between pieces of work.
+    stopping: Callable[[], bool] = never
+
+    def operation(self) -> str:
+        """A fresh operation id for one claim."""
+        return secrets.token_hex(8)
+
+    def settle(self, lease: Lease, error: Exception) -> None:
+        """Tell the ledger that a work item failed; what the ledger cannot hear, its lease's expiry will say."""
+        self.keeper.drop(lease)
+        if isinstance(error, LeaseLost):
+            log.info("lease.lost", item=lease.item)
+            return
+        decision = decide(error, lease.stage, lease.attempts, self.settings, self.random)
+        internal = decision.record.code == "internal"
+        log.warning("item.failed", item=lease.item, code=decision.record.code, error=str(error), exc_info=internal)
+        try:
+            outcome = self.ledger.fail(
+                lease,
+                decision.record,
+                delay_seconds=decision.delay_seconds,
+                max_attempts=self.settings.max_attempts,
+            )
+            log.info("item.charged", item=lease.item, outcome=outcome)
+        except (LeaseLost, LedgerUnavailable) as lost:
+            log.warning("item.unsettled", item=lease.item, error=str(lost))
+
+    def close(self) -> None:
+        """Give back what is still held and strike the worker off."""
+        self.keeper.close()
+        try:
+            given = self.ledger.farewell(self.worker)
+            log.info("worker.gone", worker=self.worker, given_back=given)
+        except LedgerUnavailable as error:
+            log.warning("farewell.failed", worker=self.worker, error=error.message)
+
+
+def open_context(
+    settings: Settings,
+    ledger: Ledger,
+    store: ObjectStore,
+    roles: Sequence[Stage],
+    *,
+    stopping: Callable[[], bool] = never,
+) -> StageContext:
+    """A context with a running lease keeper."""
+    worker = worker_name()
+    info = json.dumps({"roles": list(roles), "host": socket.gethostname(), "pid": os.getpid()})
+    keeper = LeaseKeeper(ledger, settings, worker, roles, info)
+    return StageContext(settings, ledger, store, worker, keeper, stopping=stopping)

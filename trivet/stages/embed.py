@@ -1,0 +1,204 @@
+"""Embed: lease shards of many tasks up to a token budget → encode → write parts.
+
+One thread computes. Shards of the next claim are fetched, and parts of the last one written, beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import structlog
+
+from trivet.commit import put_part
+from trivet.encoder import Encoder, Legs
+from trivet.errors import LeaseLost, LedgerUnavailable, StoreDamaged
+from trivet.faults import fault
+from trivet.ledger.queues import served_queues
+from trivet.names import Stage
+from trivet.parts.staging import read_shard
+from trivet.parts.writer import gather, part_bytes
+from trivet.stages.context import StageContext
+from trivet.stages.forward import Failed, Work, forward
+from trivet.stages.uploads import Uploads
+from trivet.stores.layout import Layout
+from trivet.values import Lease, Spec, dump
+
+log = structlog.get_logger(__name__)
+
+#: A claim of tiny shards: more than this is not worth its round trips.
+_MOST_SHARDS = 256
+
+
+@dataclass
+class _Claim:
+    """Leased shards whose chunks are on their way."""
+
+    fetches: list[tuple[Lease, Future[Work]]] = field(default_factory=list)
+
+
+class EmbedLoop:
+    """Lives as long as its worker process; `run` is called for each doorbell."""
+
+    def __init__(self, ctx: StageContext, encoder: Encoder) -> None:
+        self._ctx = ctx
+        self._encoder = encoder
+        self._queues = served_queues(encoder.identity.encoder_key, encoder.passport.dtype)
+        self._fetchers = ThreadPoolExecutor(ctx.settings.io_threads, thread_name_prefix="fetch")
+        self._uploads = Uploads(ctx.settings.io_threads, ctx.settings.upload_buffer_bytes)
+        self._spec = lru_cache(maxsize=64)(self._load_spec)
+
+    def run(self, deadline: float) -> bool:
+        """Claim and embed until nothing waits, `deadline` (monotonic) has come or the process is asked to stop.
+
+        All that was computed is written when this returns; all that was not is given back, uncharged.
+        Returns whether work may be left.
+        """
+        ahead = self._claim()
+        left = False
+        try:
+            while ahead.fetches:
+                claim, ahead = ahead, _Claim()
+                if self._stop(deadline):
+                    ahead, left = claim, True
+                    break
+                if not any(lease.alone for lease, _ in claim.fetches):
+                    ahead = self._claim()
+                self._compute(claim)
+                if not ahead.fetches:
+                    # Only now: while parts of the last claim are written, more may have been staged.
+                    ahead = self._claim()
+        finally:
+            left = self._give_back([lease for lease, _ in ahead.fetches]) or left
+            self._uploads.drain()
+        return left
+
+    def close(self) -> None:
+        """Write what is computed and end the threads."""
+        self._fetchers.shutdown(wait=True, cancel_futures=True)
+        self._uploads.close()
+
+    def _stop(self, deadline: float) -> bool:
+        return self._ctx.stopping() or self._ctx.clock.monotonic() >= deadline
+
+    # ------------------------------------------------------------ claim and fetch
+
+    def _claim(self) -> _Claim:
+        ctx = self._ctx
+        leases = ctx.ledger.claim(
+            Stage.EMBED,
+            ctx.worker,
+            ctx.operation(),
+            queues=self._queues,
+            budget=ctx.settings.claim_tokens,
+            most=_MOST_SHARDS,
+            lease_seconds=ctx.settings.lease_seconds,
+        )
+        ctx.keeper.add(leases)
+        fault("embed.after_claim")
+        return _Claim([(lease, self._fetchers.submit(self._fetch, lease)) for lease in leases])
+
+    def _fetch(self, lease: Lease) -> Work:
+        payload = json.loads(lease.payload)
+        spec = self._spec(payload["spec_hash"])
+        layout = Layout.of(self._ctx.settings, lease.namespace, lease.collection)
+        key = layout.staged(
+            lease.object_id, payload["source_sha256"], payload["spec_hash"], lease.n, payload["input_hash"]
+        )
+        chunks = read_shard(self._ctx.store.get(key)[0])
+        longest = max((chunk.token_count for chunk in chunks), default=0)
+        if not chunks or longest > self._encoder.identity.max_tokens:
+            raise StoreDamaged(
+                f"The staged shard {key!r} has {len(chunks)} chunks of up to {longest} tokens, too long for the model."
+            )
+        return Work(lease, chunks, spec.pipeline.outputs.colbert != "off")
+
+    def _load_spec(self, spec_hash: str) -> Spec:
+        return self._ctx.ledger.spec(spec_hash)
+
+    # ------------------------------------------------------------ compute
+
+    def _compute(self, claim: _Claim) -> None:
+        ctx = self._ctx
+        works = self._fetched(claim)
+        rows: list[list[tuple[Legs, int] | None]] = [[None] * len(work.chunks) for work in works]
+        open_chunks = [len(work.chunks) for work in works]
+        settled: set[int] = set()
+        results = forward(self._encoder, works, ctx.settings.forward_tokens, lambda lease: not ctx.keeper.lost(lease))
+        for result in results:
+            if isinstance(result, Failed):
+                settled.add(result.work)
+                ctx.settle(works[result.work].lease, result.error)
+                continue
+            for i, row in enumerate(result.rows):
+                rows[row.work][row.place] = (result.legs, i)
+                open_chunks[row.work] -= 1
+                if open_chunks[row.work] == 0:
+                    settled.add(row.work)
+                    self._write(works[row.work], [found for found in rows[row.work] if found is not None])
+                    rows[row.work] = []
+            fault("embed.after_forward")
+            if ctx.stopping():
+                break
+        self._give_back([work.lease for w, work in enumerate(works) if w not in settled])
+
+    def _fetched(self, claim: _Claim) -> list[Work]:
+        works = []
+        for lease, future in claim.fetches:
+            try:
+                works.append(future.result())
+            except Exception as error:  # noqa: BLE001 - one shard that cannot be read must not stop the others
+                self._ctx.settle(lease, error)
+        return works
+
+    def _give_back(self, leases: Sequence[Lease]) -> bool:
+        for lease in leases:
+            self._ctx.keeper.drop(lease)
+        if leases:
+            try:
+                self._ctx.ledger.release(leases)
+            except LedgerUnavailable as error:
+                log.warning("release.failed", shards=len(leases), error=error.message)
+        return bool(leases)
+
+    # ------------------------------------------------------------ write
+
+    def _write(self, work: Work, rows: Sequence[tuple[Legs, int]]) -> None:
+        legs = gather(rows)
+        size = legs.dense.nbytes + legs.colbert.nbytes + legs.sparse_ids.nbytes * 2
+        self._uploads.submit(size, lambda: self._put(work, legs))
+
+    def _put(self, work: Work, legs: Legs) -> None:
+        ctx, lease = self._ctx, work.lease
+        try:
+            ctx.keeper.check(lease)
+            payload = json.loads(lease.payload)
+            spec = self._spec(payload["spec_hash"])
+            body = part_bytes(work.chunks, legs, spec, lease.object_id, json.loads(payload["metadata"]))
+            part = put_part(
+                ctx.store,
+                Layout.of(ctx.settings, lease.namespace, lease.collection),
+                object_id=lease.object_id,
+                generation=payload["generation"],
+                shard=lease.n,
+                body=body,
+                rows=len(work.chunks),
+                tokens=lease.cost,
+                input_hash=payload["input_hash"],
+            )
+            fault("embed.before_ledger")
+            passport = self._encoder.passport.model_copy(update={"requested_model": spec.model.requested})
+            ctx.ledger.shard_done(lease, part, dump(passport))
+            fault("embed.after_ledger")
+        except LedgerUnavailable as error:
+            # The part is safe on S3: the lease expires, and whoever comes next finds it there.
+            log.warning("shard.unreported", item=lease.item, error=error.message)
+        except LeaseLost:
+            log.info("lease.lost", item=lease.item)
+        except Exception as error:  # noqa: BLE001 - whatever the store raises is charged to this shard
+            ctx.settle(lease, error)
+        finally:
+            ctx.keeper.drop(lease)

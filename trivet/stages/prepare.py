@@ -1,0 +1,132 @@
+"""Prepare: fetch → sniff → parse → chunk → stage shards, seal the plan."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from trivet.commit import floor_generation, read_pointer
+from trivet.encoder.models import ResolvedModel, resolve
+from trivet.encoder.tokenizer import Tokenizer
+from trivet.errors import EmptyDocument, StoreConflict
+from trivet.faults import fault
+from trivet.fetch import Fetched, fetch
+from trivet.ids import redact_url
+from trivet.ledger.queues import embed_queue
+from trivet.names import Stage
+from trivet.parts.plan import Plan, load_plan
+from trivet.stages.context import StageContext
+from trivet.stages.planning import build_plan
+from trivet.stores.layout import Layout
+from trivet.values import Collection, Lease, Receipt, Spec, TaskState, dump
+
+log = structlog.get_logger(__name__)
+
+
+def run(ctx: StageContext, deadline: float) -> bool:
+    """Claim and prepare one task after another until nothing waits or `deadline` (monotonic) has come.
+
+    Returns whether work may be left.
+    """
+    while not ctx.stopping():
+        if ctx.clock.monotonic() >= deadline:
+            return True
+        leases = ctx.ledger.claim(
+            Stage.PREPARE,
+            ctx.worker,
+            ctx.operation(),
+            lease_seconds=ctx.settings.lease_seconds,
+            max_staged_tokens=ctx.settings.max_staged_tokens,
+        )
+        if not leases:
+            return False
+        for lease in leases:
+            ctx.keeper.add([lease])
+            try:
+                prepare(ctx, lease)
+            except Exception as error:  # noqa: BLE001 - whatever a document does, the next one is prepared
+                ctx.settle(lease, error)
+            finally:
+                ctx.keeper.drop(lease)
+    return True
+
+
+def prepare(ctx: StageContext, lease: Lease) -> None:
+    """Bring one task from its source to staged shards, or to its end where nothing has changed."""
+    payload = json.loads(lease.payload)
+    pipeline = Collection.model_validate_json(payload["config"]).pipeline
+    resolved = resolve(ctx.settings, pipeline.model_id, pipeline.revision)
+    layout = Layout.of(ctx.settings, lease.namespace, lease.collection)
+    floor = floor_generation(ctx.store, layout, lease.object_id)
+    fault("prepare.before_allocate")
+    _, spec = ctx.ledger.allocate(lease, floor, Spec(pipeline=pipeline, model=resolved.identity))
+    fault("prepare.after_allocate")
+    with tempfile.TemporaryDirectory(prefix="trivet-") as folder:
+        source = fetch(ctx.settings, payload["url"], Path(folder) / "source")
+        log.info("source.fetched", item=lease.item, url=redact_url(payload["url"]), bytes=source.size)
+        if source.size == 0:
+            raise EmptyDocument("The source has no bytes.", hint="Check that the URL names the document itself.")
+        ctx.keeper.check(lease)
+        if _unchanged(ctx, layout, lease, source, spec):
+            return
+        if ctx.settings.keep_raw:
+            _keep_raw(ctx, layout, lease, source)
+        plan = load_plan(ctx.store, layout, lease.object_id, source.sha256, spec.hash)
+        if plan is None:
+            stated = payload.get("media_type") or source.media_type
+            tokenizer = _tokenizer(resolved)
+            plan = build_plan(ctx, layout, lease, source, stated, spec, tokenizer)
+    _stage(ctx, layout, lease, plan, spec)
+
+
+def _unchanged(ctx: StageContext, layout: Layout, lease: Lease, source: Fetched, spec: Spec) -> bool:
+    current = read_pointer(ctx.store, layout, lease.object_id)
+    if current is None or current.tombstone:
+        return False
+    if (current.source_sha256, current.spec_hash) != (source.sha256, spec.hash):
+        return False
+    receipt = Receipt(source_bytes=source.size, source_sha256=source.sha256)
+    ctx.ledger.finish(lease, TaskState.SKIPPED, manifest=current.manifest, receipt=receipt)
+    log.info("task.unchanged", item=lease.item, generation=current.generation)
+    return True
+
+
+def _keep_raw(ctx: StageContext, layout: Layout, lease: Lease, source: Fetched) -> None:
+    # The key is the hash of the bytes: whoever wrote it before wrote the same.
+    with source.path.open("rb") as file:
+        ctx.store.upload(layout.raw(lease.object_id, source.sha256), file, sha256=source.sha256)
+    fault("prepare.after_raw")
+
+
+def _stage(ctx: StageContext, layout: Layout, lease: Lease, plan: Plan, spec: Spec) -> None:
+    # The key is the hash of the spec: what is there already is the same.
+    with suppress(StoreConflict):
+        ctx.store.put(layout.spec(spec.hash), dump(spec).encode(), if_none_match=True)
+    fault("prepare.before_ledger")
+    ctx.keeper.check(lease)
+    ctx.ledger.stage(
+        lease,
+        embed_queue(spec),
+        plan.source_sha256,
+        [(shard.tokens, shard.input_hash) for shard in plan.shards],
+        pages=plan.receipt.pages,
+        chunks=plan.receipt.chunks,
+        fetched_bytes=plan.receipt.source_bytes,
+    )
+    fault("prepare.after_ledger")
+    log.info("task.staged", item=lease.item, shards=len(plan.shards), chunks=plan.receipt.chunks)
+
+
+#: One tokenizer per model for the life of the process: loading one takes a second.
+_TOKENIZERS: dict[str, Tokenizer] = {}
+
+
+def _tokenizer(resolved: ResolvedModel) -> Tokenizer:
+    key = resolved.identity.encoder_key
+    if key not in _TOKENIZERS:
+        _TOKENIZERS[key] = Tokenizer.load(resolved)
+    return _TOKENIZERS[key]

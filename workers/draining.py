@@ -1,0 +1,39 @@
+"""How a worker process learns that it should stop, in either pool."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from celery.signals import worker_shutting_down
+from celery.worker import state
+
+
+def solo_stopping() -> bool:
+    """Whether this worker was asked to stop. The flags hold an exit status, which is 0 when all is well."""
+    return any(flag is not None and flag is not False for flag in (state.should_stop, state.should_terminate))
+
+
+class DrainFile:
+    """Prefork children never see the parent's flags: the parent leaves a file, its children look for it."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._path = (folder or Path(tempfile.gettempdir())) / f"trivet-drain-{os.getpid()}"
+        self._path.unlink(missing_ok=True)
+
+    def watch(self) -> None:
+        """Leave the file when the parent begins to shut down."""
+        worker_shutting_down.connect(self._touch, weak=False)
+
+    def stopping(self) -> bool:
+        """Whether the parent shuts down."""
+        return self._path.exists()
+
+    def remove(self) -> None:
+        """Leave nothing behind."""
+        self._path.unlink(missing_ok=True)
+
+    def _touch(self, **_: Any) -> None:
+        self._path.touch()

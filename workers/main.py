@@ -1,0 +1,131 @@
+"""Start a worker process with one or several roles."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from celery.signals import worker_process_init, worker_process_shutdown, worker_shutdown
+from trivet.logs import configure
+
+from trivet.broker import celery_ringer, make_app, queue_names
+from trivet.clock import SystemClock
+from trivet.encoder import Encoder
+from trivet.errors import InvalidRequest, TrivetError
+from trivet.faults import arm_all
+from trivet.ledger import open_ledger
+from trivet.names import ACCEPT_QUEUE, Role, Stage
+from trivet.settings import Settings
+from trivet.stages.process import StageProcess, close_current, current, opens_with
+from trivet.stages.sweep import sweep_forever
+from trivet.stores import open_store
+from workers.draining import DrainFile, solo_stopping
+
+#: Celery's own names, passed through to `worker_main`.
+_QUIET = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until stopped; exit status 0 after a warm shutdown, 3 where something needed is not there."""
+    parser = argparse.ArgumentParser(prog="workers.main", description=__doc__)
+    parser.add_argument("--roles", required=True, help=f"comma-separated: {', '.join(Role)}")
+    parser.add_argument("--concurrency", type=int, default=os.cpu_count() or 1, help="prefork children")
+    options = parser.parse_args(arguments)
+    try:
+        roles = [Role(name.strip()) for name in options.roles.split(",")]
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        settings = Settings.load()
+        configure(settings)
+        arm_all(settings.faults)
+        if Role.SWEEP in roles:
+            if len(roles) > 1:
+                raise InvalidRequest("The role sweep runs in a process of its own.", hint="Start it beside the others.")
+            return _sweep(settings)
+        return _work(settings, [Stage(role) for role in roles], options.concurrency)
+    except TrivetError as error:
+        print(f"worker: {error}", file=sys.stderr)  # noqa: T201 - the supervisor's log is this process' stderr
+        return 3
+
+
+def _sweep(settings: Settings) -> int:
+    stopped: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _: stopped.append(received))
+    ledger = open_ledger(settings, celery_ringer(make_app(settings)))
+    sweep_forever(ledger, settings, SystemClock(), lambda: bool(stopped))
+    return 0
+
+
+def _work(settings: Settings, roles: Sequence[Stage], concurrency: int) -> int:
+    solo = Stage.EMBED in roles
+    # Torch is loaded in the process that uses it: a fork after torch has run hangs.
+    encoder = _load_encoder(settings) if solo else None
+    keys = [encoder.identity.encoder_key, f"{encoder.identity.encoder_key}.{encoder.passport.dtype}"] if encoder else []
+    queues = queue_names(roles, keys) + ([ACCEPT_QUEUE] if Stage.PREPARE in roles else [])
+    app = make_app(settings, include=["tasks.stages", "tasks.accept"], queues=queues)
+    app.set_current()
+
+    def opened(stopping: Callable[[], bool]) -> Callable[[], StageProcess]:
+        return lambda: StageProcess(
+            settings,
+            open_ledger(settings, celery_ringer(app)),
+            open_store(settings),
+            roles,
+            encoder=encoder,
+            stopping=stopping,
+        )
+
+    drain = DrainFile()
+    drain.watch()
+    opens_with(opened(solo_stopping if solo else drain.stopping))
+    _follow_process_life(solo)
+    pool = ["--pool", "solo"] if solo else ["--pool", "prefork", "--concurrency", str(concurrency)]
+    name = f"{'-'.join(roles)}-{os.getpid()}@%h"
+    try:
+        app.worker_main(
+            [
+                "worker",
+                *pool,
+                "--hostname",
+                name,
+                "--loglevel",
+                settings.log_level,
+                "--queues",
+                ",".join(queues),
+                *_QUIET,
+            ]
+        )
+    finally:
+        drain.remove()
+    return 0
+
+
+def _follow_process_life(solo: bool) -> None:
+    def open_now(**_: Any) -> None:
+        current()
+
+    def close_now(**_: Any) -> None:
+        close_current()
+
+    if solo:
+        worker_shutdown.connect(close_now, weak=False)
+        open_now()
+    else:
+        worker_process_init.connect(open_now, weak=False)
+        worker_process_shutdown.connect(close_now, weak=False)
+
+
+def _load_encoder(settings: Settings) -> Encoder:
+    from trivet.encoder import load_encoder
+
+    return load_encoder(settings, settings.embed_model, backend=settings.encoder_backend)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
