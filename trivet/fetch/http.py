@@ -13,6 +13,7 @@ import os
 import ssl
 import threading
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import httpcore2
@@ -249,12 +250,17 @@ def _explained(error: Exception, call: Call, settings: Settings) -> TrivetError:
 
 def _new_pool(rules: AddressRules, resolve: Resolver, tls: ssl.SSLContext | None) -> httpcore2.ConnectionPool:
     return httpcore2.ConnectionPool(
-        ssl_context=tls or ssl.create_default_context(),
+        ssl_context=tls or _system_trust(),
         max_connections=None,
         max_keepalive_connections=16,
         keepalive_expiry=_KEEP_ALIVE_SECONDS,
         network_backend=GuardedBackend(rules, resolve),
     )
+
+
+@lru_cache(maxsize=1)
+def _system_trust() -> ssl.SSLContext:
+    return ssl.create_default_context()
 
 
 #: (process, rules) → pool. A forked child must not write to its parent's connections, so it makes its own.
