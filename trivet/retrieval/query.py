@@ -100,8 +100,8 @@ class QueryEncoder:
             sparse_weights=legs.sparse_weights,
             colbert=_float32(legs.colbert),
         )
-        notes = (f"The query was cut to {longest} tokens, the most its model takes; {cut} were left out.",) if cut else ()
-        return EncodedQuery(text, query, len(ids), cut, notes)
+        note = f"The query was cut to {longest} tokens, the most its model takes; {cut} were left out."
+        return EncodedQuery(text, query, len(ids), cut, (note,) if cut else ())
 
 
 def _float32(values: NDArray[np.float16] | NDArray[np.float32]) -> NDArray[np.float32]:

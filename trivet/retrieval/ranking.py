@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from trivet.parts.arrow import np
 from trivet.retrieval import Fusion, Leg, LegScore, SearchRequest
 from trivet.retrieval.fusion import fuse
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A chunk that a leg brought in: both first-stage scores are known (None: that leg is not stored, or is no number)."""
+    """A chunk that a leg brought in, with both first-stage scores (None: not stored, or not a finite number)."""
 
     chunk_id: str
     dense: float | None

@@ -12,12 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trivet.errors import InvalidRequest, MissingDependency
-
-try:
-    import numpy as np
-except ImportError as error:
-    raise MissingDependency("Searching needs numpy.", hint="Run: pip install 'trivet[search]'") from error
+from trivet.errors import InvalidRequest
+from trivet.parts.arrow import np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

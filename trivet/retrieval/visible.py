@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from trivet.errors import NotInStore, StoreUnavailable
+from trivet.errors import NotInStore, StoreDamaged, StoreUnavailable
+from trivet.parts.reader import read_current
 from trivet.stores import ObjectStore
 from trivet.stores.layout import Layout
-from trivet.values import Current, Manifest, Spec
+from trivet.values import Manifest, ModelIdentity, Spec
 
 T = TypeVar("T")
 R = TypeVar("R")
-V = TypeVar("V", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
 class VisibleObject:
-    """An object's visible generation, and the spec that it was made by."""
+    """An object's visible generation, and the model that embedded it."""
 
     manifest: Manifest
-    spec: Spec
-
-    @property
-    def encoder_key(self) -> str:
-        """The model that embedded it."""
-        return self.spec.model.encoder_key
+    encoder_key: str
+    model: str
 
 
 def visible_objects(
@@ -38,26 +35,30 @@ def visible_objects(
 ) -> Iterator[VisibleObject]:
     """Visible objects in order of id, without tombstones; `object_ids` limits them, unknown ones are passed over.
 
-    Reads a few small keys per object, up to `window` objects ahead. Raises the store's errors, and
-    `StoreUnavailable` for a visible generation that cannot be read: a part of the collection is never passed over.
+    Reads a few small keys per object, up to `window` objects ahead. Raises the store's errors, `StoreUnavailable`
+    for a visible generation that is gone and `StoreDamaged` for one that cannot be read: none is passed over.
     """
     ids = _listed(store, layout) if object_ids is None else sorted(set(object_ids))
-    specs: dict[str, Spec] = {}
-    for manifest in in_order(pool, lambda object_id: _manifest(store, layout, object_id), ids, window):
+    specs: dict[str, ModelIdentity] = {}
+    for manifest in in_order(pool, lambda object_id: read_current(store, layout, object_id), ids, window):
         if manifest is None or manifest.tombstone:
             continue
+        if manifest.passports:  # all of one generation ran under one spec, so with one model
+            yield VisibleObject(manifest, manifest.passports[0].encoder_key, manifest.passports[0].model)
+            continue
         if manifest.spec_hash not in specs:
-            specs[manifest.spec_hash] = _read(store, layout.spec(manifest.spec_hash), Spec)
-        yield VisibleObject(manifest, specs[manifest.spec_hash])
+            specs[manifest.spec_hash] = _model(store, layout.spec(manifest.spec_hash))
+        model = specs[manifest.spec_hash]
+        yield VisibleObject(manifest, model.encoder_key, model.name)
 
 
 def in_order(pool: Executor, function: Callable[[T], R], items: Iterable[T], window: int) -> Iterator[R]:
     """`map` over a pool with at most `window` items under way, so that results never pile up."""
     source = iter(items)
-    pending: list[Future[R]] = [pool.submit(function, item) for item in islice(source, window)]
+    pending: deque[Future[R]] = deque(pool.submit(function, item) for item in islice(source, window))
     try:
         while pending:
-            result = pending.pop(0).result()
+            result = pending.popleft().result()
             pending.extend(pool.submit(function, item) for item in islice(source, 1))
             yield result
     finally:
@@ -72,31 +73,13 @@ def _listed(store: ObjectStore, layout: Layout) -> Iterator[str]:
             yield object_id
 
 
-def _manifest(store: ObjectStore, layout: Layout, object_id: str) -> Manifest | None:
+def _model(store: ObjectStore, key: str) -> ModelIdentity:
     try:
-        body, _ = store.get(layout.current(object_id))
-    except NotInStore:
-        return None  # staged, never committed
-    current = _parsed(body, layout.current(object_id), Current)
-    return None if current.tombstone else _read(store, current.manifest, Manifest)
-
-
-def _read(store: ObjectStore, key: str, kind: type[V]) -> V:
-    try:
-        body, _ = store.get(key)
+        return Spec.model_validate_json(store.get(key)[0]).model
     except NotInStore:
         raise gone(key) from None
-    return _parsed(body, key, kind)
-
-
-def _parsed(body: bytes, key: str, kind: type[V]) -> V:
-    try:
-        return kind.model_validate_json(body)
     except ValidationError:
-        raise StoreUnavailable(
-            f"{key!r} is not a {kind.__name__.lower()} that this version of Trivet reads.",
-            hint="Ingest the object again, or use a newer Trivet.",
-        ) from None
+        raise StoreDamaged(f"{key!r} is no spec that this version of Trivet reads.") from None
 
 
 def gone(key: str) -> StoreUnavailable:

@@ -1,0 +1,166 @@
+"""The twin of exact search: rows in lists, every leg sorted in full, nothing streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from trivet.encoder import Legs
+from trivet.parts.arrow import np
+from trivet.retrieval import Filters, Hit, Leg, LegScore, QueryLegs, SearchRequest, SearchResult, SearchStats
+from trivet.retrieval.fusion import fuse
+from trivet.retrieval.ranking import rerank_depth
+from trivet.retrieval.scores import colbert_scores, dense_scores, sparse_scores
+from trivet.values import Chunk, Manifest, Outputs
+
+
+@dataclass(frozen=True, slots=True)
+class _Generation:
+    manifest: Manifest
+    encoder_key: str
+    chunks: tuple[Chunk, ...]
+    legs: Legs
+    outputs: Outputs
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    generation: _Generation
+    chunk: Chunk
+    #: None where a leg is not stored.
+    scores: dict[Leg, float]
+
+
+class MemoryRetriever:
+    """`Retriever` over what was added in this process. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._visible: dict[tuple[str, str, str], _Generation] = {}
+
+    def add(
+        self, manifest: Manifest, encoder_key: str, chunks: Sequence[Chunk], legs: Legs, outputs: Outputs | None = None
+    ) -> None:
+        """Make a generation visible, unless a higher one is; a tombstone hides its object."""
+        key = (manifest.namespace, manifest.collection, manifest.object_id)
+        held = self._visible.get(key)
+        if held is None or held.manifest.generation < manifest.generation:
+            self._visible[key] = _Generation(manifest, encoder_key, tuple(chunks), legs, outputs or Outputs())
+
+    def search(self, namespace: str, collection: str, query: QueryLegs, request: SearchRequest) -> SearchResult:
+        """See `trivet.retrieval.Retriever.search`."""
+        filters = request.filters
+        visible = [
+            generation
+            for (ns, name, object_id), generation in sorted(self._visible.items())
+            if (ns, name) == (namespace, collection) and not generation.manifest.tombstone
+            if filters.object_ids is None or object_id in filters.object_ids
+        ]
+        matching = [generation for generation in visible if _metadata_matches(generation.manifest, filters)]
+        searched = [generation for generation in matching if generation.encoder_key == query.encoder_key]
+        rows = {row.chunk.chunk_id: row for generation in searched for row in _rows(generation, query, filters)}
+        scores = {
+            leg: {key: LegScore(row.scores[leg], None) for key, row in rows.items() if leg in row.scores} for leg in Leg
+        }
+        hits, reranked = _rank(scores, request)
+        others = len(matching) - len(searched)
+        return SearchResult(
+            tuple(_hit(rows[key], score, legs) for key, score, legs in hits),
+            SearchStats(
+                objects=len(visible),
+                objects_searched=len(searched),
+                objects_other_model=others,
+                parts=sum(len(generation.manifest.parts) for generation in searched),
+                rows=len(rows),
+                rows_filtered=sum(len(g.chunks) for g in visible if g not in matching)
+                + sum(len(g.chunks) for g in searched)
+                - len(rows),
+                rows_reranked=reranked,
+                notes=(f"{others} of {len(visible)} objects were embedded by another model.",) if others else (),
+            ),
+        )
+
+
+def _rows(generation: _Generation, query: QueryLegs, filters: Filters) -> Iterator[_Row]:
+    legs, outputs = generation.legs, generation.outputs
+    found = {}
+    if outputs.dense:
+        found[Leg.DENSE] = dense_scores(query.dense, legs.dense)
+    if outputs.sparse:
+        terms = (legs.sparse_ids, legs.sparse_weights, legs.sparse_offsets)
+        found[Leg.SPARSE] = sparse_scores(query.sparse_ids, query.sparse_weights, *terms)
+    if outputs.colbert != "off":
+        stored = legs.colbert.astype(np.float16)
+        found[Leg.COLBERT] = colbert_scores(query.colbert, stored, legs.colbert_offsets)
+    for i, chunk in enumerate(generation.chunks):
+        if _chunk_matches(chunk, filters):
+            yield _Row(generation, chunk, {leg: float(scores[i]) for leg, scores in found.items()})
+
+
+def _rank(
+    scores: dict[Leg, dict[str, LegScore]], request: SearchRequest
+) -> tuple[list[tuple[str, float, dict[Leg, LegScore]]], int]:
+    """Hits with fused score and leg scores, and how many candidates have a MaxSim score."""
+    limit = max(request.candidates, request.top_k)
+    candidates: set[str] = set()
+    for leg in (Leg.DENSE, Leg.SPARSE):
+        if request.fusion.weight(leg):
+            best = [key for key in _order(scores[leg]) if leg == Leg.DENSE or scores[leg][key].score > 0][:limit]
+            candidates |= set(best)
+            scores[leg] |= {key: LegScore(scores[leg][key].score, rank) for rank, key in enumerate(best, 1)}
+    first = {
+        leg: {key: scores[leg][key] for key in candidates if key in scores[leg]} for leg in (Leg.DENSE, Leg.SPARSE)
+    }
+    ordered = [key for key, _ in fuse(first, request.fusion)]
+    depth = rerank_depth(request)
+    kept = set(ordered[:depth] if depth else ordered)
+    last = {leg: {key: found for key, found in listed.items() if key in kept} for leg, listed in first.items()}
+    if depth:
+        maxsim = {key: scores[Leg.COLBERT][key] for key in kept if key in scores[Leg.COLBERT]}
+        last[Leg.COLBERT] = {key: LegScore(maxsim[key].score, rank) for rank, key in enumerate(_order(maxsim), 1)}
+    fused = fuse(last, request.fusion)[: request.top_k]
+    hits = [(key, score, {leg: listed[key] for leg, listed in last.items() if key in listed}) for key, score in fused]
+    return hits, len(last.get(Leg.COLBERT, {}))
+
+
+def _order(listed: dict[str, LegScore]) -> list[str]:
+    return sorted(listed, key=lambda key: (-listed[key].score, key))
+
+
+def _metadata_matches(manifest: Manifest, filters: Filters) -> bool:
+    return all(key in manifest.metadata and manifest.metadata[key] == value for key, value in filters.metadata.items())
+
+
+def _chunk_matches(chunk: Chunk, filters: Filters) -> bool:
+    if filters.languages and chunk.language not in filters.languages:
+        return False
+    if filters.page is None:
+        return True
+    if chunk.page_start is None or chunk.page_end is None:
+        return False
+    return chunk.page_start <= filters.page <= chunk.page_end
+
+
+def _hit(row: _Row, score: float, legs: dict[Leg, LegScore]) -> Hit:
+    chunk, manifest = row.chunk, row.generation.manifest
+    return Hit(
+        chunk_id=chunk.chunk_id,
+        object_id=manifest.object_id,
+        collection=manifest.collection,
+        generation=manifest.generation,
+        ordinal=chunk.ordinal,
+        text=chunk.text,
+        context=chunk.context,
+        heading_path=chunk.heading_path,
+        page_start=chunk.page_start,
+        page_end=chunk.page_end,
+        char_start=chunk.char_start,
+        char_end=chunk.char_end,
+        language=chunk.language,
+        token_count=chunk.token_count,
+        source_url=manifest.source_url,
+        metadata=dict(manifest.metadata),
+        score=score,
+        dense=legs.get(Leg.DENSE),
+        sparse=legs.get(Leg.SPARSE),
+        colbert=legs.get(Leg.COLBERT),
+    )
