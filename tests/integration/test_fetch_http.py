@@ -477,7 +477,8 @@ def test_an_address_that_swallows_packets_is_given_up(serve: Serve, target: Path
 
 @pytest.mark.parametrize(
     ("said", "why"),
-    [(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", "valid HTTP"), (b"", "broke off"), (b"HTTP/1.1 200", "broke off"), (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "valid HTTP"),
+    [(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", "valid HTTP"),
+     (b"", "broke off"), (b"HTTP/1.1 200", "broke off"), (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "valid HTTP"),
      (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000 + b"\r\n", "valid HTTP"),
      (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "valid HTTP"),
      (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", "broke off")],

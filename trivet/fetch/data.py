@@ -32,7 +32,7 @@ class DataFetcher:
         """
         limit = self._settings.source_max_bytes
         head, comma, data = url.partition(",")
-        redacted = redact_url(url)
+        redacted = redact_url("data:" + head[len("data:") :] + comma)
         if not comma:
             raise SourceError("A data: URL has no comma between its media type and its data.")
         stated = head[len("data:") :]
