@@ -87,9 +87,7 @@ def _answer(
     return _fork(request, file, parsers[media_type], link, parent)
 
 
-def _fork(
-    request: dict[str, Any], file: BinaryIO, parser: Parser, link: socket.socket, parent: int
-) -> dict[str, Any]:
+def _fork(request: dict[str, Any], file: BinaryIO, parser: Parser, link: socket.socket, parent: int) -> dict[str, Any]:
     """Parse in a process of its own, and say how that ended."""
     ended, held = os.pipe()
     here = os.getpid()

@@ -87,10 +87,8 @@ def decode(data: bytes, charset: str = "") -> Decoded:
     bad = text.count("\ufffd")
     skipped: list[Skipped] = []
     if bad:
-        try:
-            bad -= data.decode(codec, "ignore").count("\ufffd")
-        except UnicodeError:
-            pass
+        # U+FFFD may stand in the source itself.
+        bad -= data.decode(codec, "ignore").count("\ufffd")
     if bad > 0:
         skipped.append(Skipped(what="undecodable bytes", reason=f"not valid {codec}; replaced by U+FFFD", count=bad))
     text, cleaned = clean(text)

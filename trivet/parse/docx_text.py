@@ -131,9 +131,7 @@ def _rows(table: Any) -> Iterator[Block]:
         for cell in row.iter(_TC):
             if _nearest(cell, _TR) is not row:
                 continue
-            pieces = []
-            for paragraph in cell.iter(_P):
-                pieces.append(paragraph_text(paragraph)[0])
+            pieces = [paragraph_text(paragraph)[0] for paragraph in cell.iter(_P)]
             cells.append(" ".join(" ".join(pieces).split()))
         text = " | ".join(cells)
         if text.strip(" |"):

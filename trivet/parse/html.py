@@ -13,7 +13,6 @@ from lxml.html import HtmlElement
 
 from trivet.errors import CorruptDocument, EmptyDocument
 from trivet.parse import ParseLimits
-from trivet.parse.decode import decode
 from trivet.parse.html_text import FURNITURE, HtmlText, visible_length
 from trivet.parse.text import read_text
 from trivet.values import Document, Skipped
@@ -95,8 +94,19 @@ def _main_content(source: str, limits: ParseLimits) -> HtmlText | None:
     if len(source) > _MAX_MAIN_CONTENT:
         return None
     try:
-        found = trafilatura.bare_extraction(source, include_comments=False, include_tables=True, include_formatting=True)
-    except (etree.LxmlError, ValueError, TypeError, AttributeError, KeyError, IndexError, AssertionError, RecursionError):
+        found = trafilatura.bare_extraction(
+            source, include_comments=False, include_tables=True, include_formatting=True
+        )
+    except (
+        etree.LxmlError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        KeyError,
+        IndexError,
+        AssertionError,
+        RecursionError,
+    ):
         # Its heuristics stumble over some pages; the whole body is read then.
         return None
     body = getattr(found, "body", None)
@@ -130,6 +140,3 @@ def _title(tree: Any) -> str:
 def _language(tree: HtmlElement) -> str:
     language = tree.get("lang") or tree.get("{http://www.w3.org/XML/1998/namespace}lang") or tree.get("xml:lang") or ""
     return language.strip()[:35]
-
-
-__all__ = ["HtmlParser", "decode"]

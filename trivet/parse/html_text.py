@@ -10,15 +10,67 @@ from trivet.parse.blocks import TextBuilder
 from trivet.values import Heading
 
 _INVISIBLE = frozenset(
-    "script style noscript template head svg math iframe object canvas audio video button select textarea input "
-    "datalist map graphic".split()
+    (
+        "script",
+        "style",
+        "noscript",
+        "template",
+        "head",
+        "svg",
+        "math",
+        "iframe",
+        "object",
+        "canvas",
+        "audio",
+        "video",
+        "button",
+        "select",
+        "textarea",
+        "input",
+        "datalist",
+        "map",
+        "graphic",
+    )
 )
 #: What surrounds content on a page.
 FURNITURE = frozenset(("nav", "header", "footer", "aside", "form", "dialog", "menu"))
 _FURNITURE_ROLES = frozenset(("navigation", "banner", "contentinfo", "search", "complementary", "dialog"))
 _BLOCKS = frozenset(
-    "p div section article main header footer aside nav ul ol dl dt dd list blockquote quote figure figcaption "
-    "table thead tbody tfoot caption address details summary fieldset hr form center body html".split()
+    (
+        "p",
+        "div",
+        "section",
+        "article",
+        "main",
+        "header",
+        "footer",
+        "aside",
+        "nav",
+        "ul",
+        "ol",
+        "dl",
+        "dt",
+        "dd",
+        "list",
+        "blockquote",
+        "quote",
+        "figure",
+        "figcaption",
+        "table",
+        "thead",
+        "tbody",
+        "tfoot",
+        "caption",
+        "address",
+        "details",
+        "summary",
+        "fieldset",
+        "hr",
+        "form",
+        "center",
+        "body",
+        "html",
+    )
 )
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _ITEMS = frozenset(("li", "item"))

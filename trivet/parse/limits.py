@@ -31,7 +31,7 @@ def isolate() -> bool:
     if libc is None:
         return False
     uid, gid = os.geteuid(), os.getegid()
-    alone = libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0
+    alone: bool = libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0
     if alone:
         # Keep our own name inside, so that files stay ours.
         with contextlib.suppress(OSError):

@@ -6,6 +6,7 @@ Front matter is metadata, not text: it is blanked out, character by character, a
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -62,11 +63,11 @@ def _headings(text: str) -> tuple[Heading, ...]:
     inline = MarkdownIt("commonmark")
     tokens = reader.parse(text)
     found = []
-    for opening, content in zip(tokens, tokens[1:], strict=False):
+    for opening, content in pairwise(tokens):
         if opening.type != "heading_open" or opening.map is None:
             continue
         children = inline.parseInline(content.content)[0].children or []
-        title = "".join(child.content if child.content else " " * (child.type == "softbreak") for child in children)
+        title = "".join(child.content or " " * (child.type == "softbreak") for child in children)
         title = " ".join(title.split())
         if title:
             start = starts[opening.map[0]]

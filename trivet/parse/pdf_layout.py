@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 
 #: A line that ends this far (share of the text width) before the margin was ended on purpose.
@@ -60,7 +61,7 @@ def reflow(lines: Sequence[Line]) -> str:
 
 
 def _usual_gap(lines: Sequence[Line]) -> float:
-    gaps = [a.baseline - b.baseline for a, b in zip(lines, lines[1:], strict=False) if a.baseline - b.baseline > 0.5]
+    gaps = [a.baseline - b.baseline for a, b in pairwise(lines) if a.baseline - b.baseline > 0.5]
     return median(gaps) if len(gaps) >= 3 else 0.0
 
 

@@ -36,10 +36,15 @@ _EXTENSIONS = {
 }
 #: Stated by sources that do not know; then the name decides.
 _VAGUE = frozenset({"", "application/octet-stream", "binary/octet-stream", "application/x-download", "text/plain"})
-_PRELUDE = rb"^(?:\xef\xbb\xbf)?(?:\s|<!--.*?-->)*"
-_IS_HTML = re.compile(_PRELUDE + rb"(?:<\?xml[^>]*>(?:\s|<!--.*?-->)*)?<(?:!doctype\s+html|html|head|body)\b", re.I | re.S)
+#: Possessive: the ways to read a row of comments double with each of them.
+_PRELUDE = rb"^(?:\xef\xbb\xbf)?(?>\s|<!--.*?-->)*+"
+_IS_HTML = re.compile(
+    _PRELUDE + rb"(?:<\?xml[^>]*>(?>\s|<!--.*?-->)*+)?<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
+)
 #: Tags that also start Markdown files: they count where nothing else is known.
-_MAY_BE_HTML = re.compile(_PRELUDE + rb"<(?:title|meta|script|style|table|div|h1|p|br|a|b|font|iframe)[\s>]", re.I | re.S)
+_MAY_BE_HTML = re.compile(
+    _PRELUDE + rb"<(?:title|meta|script|style|table|div|h1|p|br|a|b|font|iframe)[\s>]", re.IGNORECASE | re.DOTALL
+)
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 #: (offset, magic, media type): enough to name what people send by mistake.
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (

@@ -64,9 +64,7 @@ def read_result(file: BinaryIO, limits: ParseLimits) -> Document:
         if "error" in header:
             raise _ERRORS[header["error"]](str(header["message"])[:1000], hint=str(header["hint"])[:1000])
         if len(text) > limits.max_text_bytes:
-            raise errors.SourceTooLarge(
-                f"The document has more than {limits.max_text_bytes} bytes of text, the limit."
-            )
+            raise errors.SourceTooLarge(f"The document has more than {limits.max_text_bytes} bytes of text, the limit.")
         return _document(header, text.decode())
     except (ValueError, KeyError, TypeError, IndexError, RecursionError, ValidationError):
         raise CorruptDocument("The parser gave no usable answer for the document.") from None
