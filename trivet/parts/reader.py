@@ -49,7 +49,8 @@ class RowGroup:
         column = self._column("dense")
         if column is None:
             return None
-        return _view(column.flatten(), "<f4").reshape(len(column), -1)
+        numbers: NDArray[np.float32] = _view(column.flatten(), "<f4")
+        return numbers.reshape(len(column), column.type.list_size)
 
     def sparse(self, row: int) -> tuple[NDArray[np.uint32], NDArray[np.float32]] | None:
         """Token ids (ascending) and weights of one row, or None where the leg is off or was not asked for."""
@@ -107,8 +108,8 @@ def _half(array: Any) -> Any:
 
 
 def _offsets(array: Any) -> NDArray[np.int64]:
-    offsets = array.offsets.to_numpy().astype(np.int64)
-    return offsets - offsets[0]
+    offsets: NDArray[np.int64] = array.offsets.to_numpy().astype(np.int64)
+    return offsets - offsets[:1]
 
 
 # ---------------------------------------------------------------- what is committed

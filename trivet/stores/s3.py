@@ -275,3 +275,6 @@ class _Unclosed:
 
     def tell(self) -> int:
         return self._file.tell()
+
+    def close(self) -> None:
+        """Leave it open."""
