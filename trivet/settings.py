@@ -117,6 +117,8 @@ class Settings(BaseSettings):
     embed_workers: int = Field(1, ge=0)
     #: How long a worker may finish what it holds when it is told to stop.
     stop_seconds: float = Field(30.0, gt=0)
+    #: A file that a worker process makes when it takes work.
+    ready_file: Path | None = None
 
     log_level: str = "INFO"
     log_json: bool = False

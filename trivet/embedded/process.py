@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from trivet.clock import Clock, SystemClock
 from trivet.errors import StartFailed
@@ -25,6 +24,8 @@ if sys.platform == "linux":
     ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != int(sys.argv[1]):
         os._exit(1)
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
+    signal.signal(number, signal.SIG_DFL)
 signal.pthread_sigmask(signal.SIG_SETMASK, ())
 os.execv(sys.argv[2], sys.argv[2:])
 """
@@ -84,29 +85,32 @@ class Child:
         return self.process.pid
 
     def running(self) -> bool:
-        return self.process.poll() is None
+        """Whether it still runs. Once ended it stays a zombie until `end`: its group's id is not used again."""
+        if self.process.returncode is not None:
+            return False
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
     def interrupt(self) -> None:
         """Ask it to end (SIGTERM), without waiting."""
         if self.running():
-            with suppress(ProcessLookupError):
-                self.process.terminate()
+            os.kill(self.pid, signal.SIGTERM)
 
     def stop(self, grace_seconds: float = 10.0) -> int:
         """SIGTERM, after the grace SIGKILL for the whole group; its exit status. Safe to call again."""
         self.interrupt()
-        try:
-            self.process.wait(grace_seconds)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            self.kill()
-        return self.process.wait()
+        deadline = self.clock.monotonic() + grace_seconds
+        while self.running() and self.clock.monotonic() < deadline:
+            self.clock.sleep(0.02)
+        return self.end()
 
-    def kill(self) -> None:
-        """End the whole group at once. The group's id stays taken until its last member is gone."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+    def end(self) -> int:
+        """Kill what is left of its group, at once, and give its exit status (negative: the signal that ended it)."""
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+            # A child that has not yet made its own group is not reached through it.
+            os.kill(self.pid, signal.SIGKILL)
+        return self.process.wait()
 
     def recent(self) -> str:
         """The last 8 KiB that this run wrote."""
@@ -131,7 +135,6 @@ def spawn(
     log: Path,
     env: Mapping[str, str],
     cwd: Path | None = None,
-    grouped: bool = True,
 ) -> Child:
     """Start a program that the kernel kills when the calling *thread* ends: call it from a thread that stays.
 
@@ -141,7 +144,6 @@ def spawn(
     program = [os.fspath(part) for part in argv]
     if not os.access(program[0], os.X_OK):
         raise StartFailed(f"{name} cannot be started: {program[0]} is not an executable file.")
-    options: dict[str, Any] = {"start_new_session": True} if grouped else {}
     with log.open("ab") as output:
         start = output.tell()
         try:
@@ -152,7 +154,7 @@ def spawn(
                 stderr=subprocess.STDOUT,
                 env=dict(env),
                 cwd=cwd,
-                **options,
+                start_new_session=True,
             )
         except OSError as error:
             raise StartFailed(f"{name} cannot be started: {error.strerror}.") from None

@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 from trivet.embedded import ports
 from trivet.embedded.process import Child, spawn
 from trivet.errors import MissingDependency
@@ -116,6 +118,15 @@ class SeaweedFS:
             return str(error)
         return "" if same else "it returned other bytes than were stored"
 
+    def settings(self) -> dict[str, object]:
+        """The fields of `Settings` that point at it."""
+        access_key, secret_key = self.keys
+        return {
+            "s3_endpoint": self.endpoint,
+            "s3_access_key": access_key,
+            "s3_secret_key": SecretStr(secret_key),
+        }
+
     def clean_up(self) -> None:
         """Remove the sockets that a killed server leaves in /tmp."""
         for part, port in zip(_PARTS, self._ports, strict=True):
@@ -135,7 +146,7 @@ class SeaweedFS:
             aws_access_key_id=access_key,
             aws_secret_access_key=secret_key,
             config=Config(
-                connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 1}, proxies={},
+                connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1}, proxies={},
                 s3={"addressing_style": "path"},
             ),
         )  # fmt: skip

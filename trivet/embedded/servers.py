@@ -34,6 +34,10 @@ class Server(Protocol):
         """Empty when a real request is answered, else why not."""
         ...
 
+    def settings(self) -> dict[str, object]:
+        """The fields of `Settings` that point at it."""
+        ...
+
     def clean_up(self) -> None: ...
 
 
@@ -80,9 +84,8 @@ def wait(server: Server, child: Child, *, clock: Clock | None = None, seconds: f
     clock = clock or SystemClock()
     deadline = clock.monotonic() + seconds
     while reason := server.ready():
-        status = child.process.poll()
-        if status is not None:
-            last = child.last_line()
+        if not child.running():
+            status, last = child.end(), child.last_line()
             raise StartFailed(
                 f"{server.name} ended with status {status} before it answered{': ' + last if last else '.'}",
                 hint=f"Its log is {server.log}.",

@@ -84,5 +84,9 @@ class Valkey:
             return str(error)
         return ""
 
+    def settings(self) -> dict[str, object]:
+        """The fields of `Settings` that point at it."""
+        return {"redis_url": self.url}
+
     def clean_up(self) -> None:
         """Remove what a killed server leaves outside its folder: nothing."""

@@ -1,0 +1,65 @@
+"""Which worker processes a whole Trivet has, and what each of them is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from trivet.settings import Settings
+from trivet.supervisor.roots import find_root
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """One process to keep running. With `ready` it makes the file TRIVET_READY_FILE once it takes work."""
+
+    name: str
+    argv: tuple[str, ...]
+    cwd: str = "/"
+    env: Mapping[str, str] = field(default_factory=dict)
+    ready: bool = False
+
+
+def worker_specs(settings: Settings) -> tuple[WorkerSpec, ...]:
+    """A prefork worker for prepare and commit, the embed workers, the sweeper."""
+    root = str(find_root())
+    embed_env: dict[str, str] = {}
+    if settings.embed_workers > 1 and settings.encoder_threads == 0:
+        # Several encoders with all cores each are slower than one (measured): share them out.
+        embed_env["TRIVET_ENCODER_THREADS"] = str(max(1, (os.cpu_count() or 1) // settings.embed_workers))
+
+    def spec(name: str, *options: str, env: Mapping[str, str] | None = None) -> WorkerSpec:
+        return WorkerSpec(name, (sys.executable, "-m", "workers.main", *options), root, env or {}, ready=True)
+
+    embed = ["embed"] if settings.embed_workers == 1 else [f"embed-{n + 1}" for n in range(settings.embed_workers)]
+    return (
+        spec("cpu", "--roles", "prepare,commit", "--concurrency", str(settings.cpu_concurrency)),
+        *(spec(name, "--roles", "embed", env=embed_env) for name in embed),
+        spec("sweep", "--roles", "sweep"),
+    )
+
+
+def environment(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:
+    """What a worker's environment holds: the caller's, with TRIVET_ variables for these very settings.
+
+    Anything in `inherited` that would make the worker read other settings, or lose tasks at its end, is left out.
+    """
+    result = {key: value for key, value in inherited.items() if not key.startswith(("TRIVET_", "CELERY_", "REMAP_"))}
+    for name, value in settings:
+        if value is None:
+            continue
+        if isinstance(value, SecretStr):
+            text = value.get_secret_value()
+        elif isinstance(value, str | Path):
+            text = str(value)
+        else:
+            text = json.dumps(value, default=str)
+        result[f"TRIVET_{name.upper()}"] = text
+    result["PYTHONUNBUFFERED"] = "1"
+    return result
