@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from celery.signals import worker_process_init, worker_process_shutdown, worker_shutdown
+from celery.signals import worker_process_init, worker_process_shutdown, worker_ready, worker_shutdown
 from trivet.logs import configure
 
 from trivet.broker import celery_ringer, make_app, queue_names
@@ -58,6 +58,7 @@ def _sweep(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: stopped.append(received))
     ledger = open_ledger(settings, celery_ringer(make_app(settings)))
+    _announce(settings)
     sweep_forever(ledger, settings, SystemClock(), lambda: bool(stopped))
     return 0
 
@@ -85,6 +86,7 @@ def _work(settings: Settings, roles: Sequence[Stage], concurrency: int) -> int:
     drain.watch()
     opens_with(opened(solo_stopping if solo else drain.stopping))
     _follow_process_life(solo)
+    worker_ready.connect(lambda **_: _announce(settings), weak=False)
     pool = ["--pool", "solo"] if solo else ["--pool", "prefork", "--concurrency", str(concurrency)]
     name = f"{'-'.join(roles)}-{os.getpid()}@%h"
     try:
@@ -104,6 +106,12 @@ def _work(settings: Settings, roles: Sequence[Stage], concurrency: int) -> int:
     finally:
         drain.remove()
     return 0
+
+
+def _announce(settings: Settings) -> None:
+    """Tell whoever started this worker that it takes work now."""
+    if settings.ready_file is not None:
+        settings.ready_file.touch()
 
 
 def _follow_process_life(solo: bool) -> None:
