@@ -1,0 +1,173 @@
+"""How work comes into the twin and out to its workers: collections, accept, claim."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from trivet.errors import IdempotencyConflict, UnknownCollection
+from trivet.ledger import Accepted, NewTask
+from trivet.ledger.memory_queues import Item
+from trivet.ledger.memory_state import MemoryState, Row
+from trivet.names import EventKind, Stage
+from trivet.values import Collection, Lease, TaskState, dump
+
+
+class MemoryIntake(MemoryState):
+    """Collections, accept and claim."""
+
+    # ------------------------------------------------------------ collections
+
+    def put_collection(self, collection: Collection, *, replace: bool) -> bool:
+        with self._lock:
+            key = (collection.namespace, collection.name)
+            if key in self._collections and not replace:
+                return False
+            self._collections[key] = collection
+            return True
+
+    def get_collection(self, namespace: str, name: str) -> Collection | None:
+        return self._collections.get((namespace, name))
+
+    def collections(self, namespace: str) -> list[Collection]:
+        return [self._collections[key] for key in sorted(self._collections) if key[0] == namespace]
+
+    # ------------------------------------------------------------ the way of a task
+
+    def accept(self, task: NewTask, idempotency_seconds: float) -> Accepted:
+        with self._lock:
+            key = (task.namespace, task.idempotency_key)
+            if task.idempotency_key and key in self._idempotency:
+                other, fingerprint, until = self._idempotency[key]
+                if until > self._clock.now():
+                    if fingerprint != task.fingerprint:
+                        raise IdempotencyConflict(
+                            f"Idempotency key {task.idempotency_key!r} was used for another request, task {other}.",
+                            hint="Use a new key for a new request.",
+                        )
+                    return Accepted(other, self._tasks[other].state if other in self._tasks else "expired", False)
+            if task.task_id in self._tasks:
+                return Accepted(task.task_id, self._tasks[task.task_id].state, False)
+            collection = self._collections.get((task.namespace, task.collection))
+            if collection is None:
+                raise UnknownCollection(
+                    f"Namespace {task.namespace!r} has no collection {task.collection!r}.",
+                    hint=f"Create it: trivet collections create {task.collection}",
+                )
+            row = Row(task, dump(collection), collection.pipeline.model_id, self._clock.now())
+            self._tasks[task.task_id] = row
+            if task.idempotency_key:
+                self._idempotency[key] = (task.task_id, task.fingerprint, self._clock.now() + idempotency_seconds)
+            owner = self._object(row)
+            if owner.active is None:
+                self._start(task.task_id)
+                self._emit(task.task_id, EventKind.ACCEPTED)
+            else:
+                self._set(row, TaskState.WAITING)
+                self._emit(task.task_id, EventKind.ACCEPTED)
+                old, owner.waiting = owner.waiting, task.task_id
+                if old:
+                    self._finish(old, TaskState.SUPERSEDED, superseded_by=task.task_id)
+        self._ring()
+        return Accepted(task.task_id, row.state, True)
+
+    def claim(
+        self,
+        stage: Stage,
+        worker: str,
+        operation: str,
+        *,
+        queues: Sequence[str] = (),
+        budget: int = 1,
+        most: int = 1,
+        lease_seconds: float = 20.0,
+        max_staged_tokens: int = 1 << 60,
+    ) -> list[Lease]:
+        with self._lock:
+            items = self._queues.items
+            seen, found = self._operations.get(worker, ("", []))
+            if seen == operation:
+                return [self._lease(items[i]) for i in found if i in items and items[i].owner == worker]
+            mine = [item for item in items.values() if item.owner == worker]
+            taken: list[Item] = []
+            names = list(queues) if stage is Stage.EMBED else sorted(q for s, q in self._queues.lines if s is stage)
+            if names and not any(item.suspect for item in mine):
+                self._turn += 1
+                names = [names[(self._turn + i + 1) % len(names)] for i in range(len(names))]
+                if stage is Stage.PREPARE:
+                    names = [name for name in names if self._staged.get(name, 0) <= max_staged_tokens]
+                for name in names:
+                    taken += self._take(stage, name, worker, budget, most, lease_seconds, taken, idle=not mine)
+                    if any(item.suspect for item in taken) or len(taken) >= most or _cost(taken) >= budget:
+                        break
+            self._operations[worker] = (operation, [item.id for item in taken])
+            self._workers[worker] = (self._clock.now(), self._workers.get(worker, (0.0, "{}"))[1])
+            return [self._lease(item) for item in taken]
+
+    def _take(
+        self,
+        stage: Stage,
+        name: str,
+        worker: str,
+        budget: int,
+        most: int,
+        seconds: float,
+        before: Sequence[Item],
+        *,
+        idle: bool,
+    ) -> list[Item]:
+        suspects, taken = self._queues.lines[stage, name].suspects, []
+        may_suspect = idle and not before
+
+        def lease(item: Item) -> None:
+            self._epoch += 1
+            item.state, item.epoch, item.owner = "leased", self._epoch, worker
+            item.deadline = self._clock.now() + seconds
+            if stage is Stage.PREPARE:
+                self._set(self._tasks[item.task_id], TaskState.PREPARING)
+            taken.append(item)
+
+        if suspects and may_suspect and self._turn % 2 == 0:
+            lease(self._queues.items[suspects.pop(0)])
+            return taken
+        while len(before) + len(taken) < most and (spent := _cost(before) + _cost(taken)) < budget:
+            item = self._queues.take_next(stage, name, budget - spent, first=not (before or taken))
+            if item is None:
+                break
+            lease(item)
+        if not taken and suspects and may_suspect:
+            lease(self._queues.items[suspects.pop(0)])
+        return taken
+
+    def _lease(self, item: Item) -> Lease:
+        task = self._tasks[item.task_id]
+        new = task.new
+        payload = {
+            "url": (new.secret_url or new.url) if item.stage is Stage.PREPARE else new.url,
+            "config": task.config,
+            "media_type": new.media_type,
+            "metadata": new.metadata,
+            "run": 1,
+            "generation": task.generation,
+            "spec_hash": task.spec.hash if task.spec else None,
+            "source_sha256": task.source_sha256,
+            "shards": task.shards,
+            "input_hash": item.input_hash,
+        }
+        return Lease(
+            item.task_id,
+            item.stage,
+            item.n,
+            item.epoch,
+            item.cost,
+            item.suspect,
+            new.namespace,
+            new.collection,
+            new.object_id,
+            item.attempts,
+            json.dumps(payload),
+        )
+
+
+def _cost(items: Sequence[Item]) -> int:
+    return sum(item.cost for item in items)
