@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.unit.retrieval.world import D, VOCABULARY, World, chunk, model, random_legs, random_query, unit
+from tests.unit.retrieval.world import VOCABULARY, D, World, chunk, model, random_legs, random_query, unit
 from trivet.errors import InvalidRequest
 from trivet.retrieval import RETRIEVERS, Leg, QueryLegs, Retriever, SearchRequest, SearchResult
 from trivet.retrieval.exact import ExactRetriever
@@ -40,7 +40,7 @@ def find(request: pytest.FixtureRequest, world: World) -> Find:
 
 
 def test_every_registered_retriever_can_be_imported() -> None:
-    assert RETRIEVERS == {"exact": f"{ExactRetriever.__module__}:{ExactRetriever.__name__}"}
+    assert {"exact": f"{ExactRetriever.__module__}:{ExactRetriever.__name__}"} == RETRIEVERS
 
 
 def test_an_empty_collection_gives_no_hits(find: Find, rng: np.random.Generator) -> None:

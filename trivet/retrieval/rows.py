@@ -28,7 +28,7 @@ class PartRows:
         self._part = part
         self._counted = file
         # Without a buffer, pyarrow fetches a whole column chunk before it decodes the first row.
-        self._parquet = pq.ParquetFile(file, buffer_size=READ_BYTES)
+        self._parquet = pq.ParquetFile(file, buffer_size=READ_BYTES, pre_buffer=False)
 
     @property
     def row_groups(self) -> int:

@@ -96,19 +96,21 @@ def test_exact_search_equals_brute_force_over_any_parts_and_row_groups(
     assert found.stats.rows_reranked == expected.stats.rows_reranked
 
 
-def test_many_row_groups_are_scanned_and_only_those_with_candidates_are_read_for_maxsim() -> None:
+def test_maxsim_reads_the_row_groups_of_candidates_alone() -> None:
     rng = np.random.default_rng(1)
     world = World()
-    world.commit("a", random_legs(rng, 60, tokens=400), row_group_bytes=4_000)
+    identity = model().model_copy(update={"dimensions": 64, "colbert_dimensions": 64})
+    world.commit("a", random_legs(rng, 200, tokens=200, d=64), identity=identity, row_group_bytes=200_000)
+    query = random_query(rng, d=64)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows, "WHOLE_BYTES", 0)
-        patch.setattr(rows, "READ_BYTES", 512)
-        without = search(world, random_query(rng), top_k=2, rerank=False).stats
-        reranked = search(world, random_query(rng), top_k=2, rerank_candidates=2).stats
+        without = search(world, query, top_k=2, rerank=False).stats
+        reranked = search(world, query, top_k=2, rerank_candidates=2).stats
     size = sum(stored.size for stored in world.store.list("") if stored.key.endswith(".parquet"))
-    assert without.row_groups > 20
-    assert (reranked.rows, reranked.rows_reranked) == (60, 2)
-    assert without.bytes_read < reranked.bytes_read < size
+    assert without.row_groups > 10
+    assert (reranked.rows, reranked.rows_reranked) == (200, 2)
+    assert without.bytes_read < size / 2
+    assert without.bytes_read < reranked.bytes_read < without.bytes_read + 3 * 200_000 + (64 << 10) * 3
 
 
 def test_the_number_of_threads_changes_nothing() -> None:

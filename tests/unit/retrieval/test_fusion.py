@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -136,11 +137,11 @@ def test_a_leg_whose_scores_are_all_equal_changes_no_order(scores: dict[str, flo
     both = fuse(legs(dense=scores) | {Leg.SPARSE: silent}, fusion)
     order = dict(both)
     # Sums may round two neighbours to one value, never swap them.
-    assert all(order[a] >= order[b] for a, b in zip(alone, alone[1:], strict=False))
+    assert all(order[a] >= order[b] for a, b in itertools.pairwise(alone))
 
 
 def test_an_unknown_method_is_named_with_the_known_ones() -> None:
-    with pytest.raises(InvalidRequest, match="'learned'.*rrf, weighted, dbsf, max"):
+    with pytest.raises(InvalidRequest, match=r"'learned'.*rrf, weighted, dbsf, max"):
         fuse(legs(dense={"a": 1.0}), Fusion(method="learned"))
 
 

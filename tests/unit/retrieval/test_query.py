@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -66,9 +66,7 @@ def test_an_over_long_query_is_cut_with_a_note_and_keeps_its_closing_token(
     )
 
 
-def test_equal_queries_are_encoded_once_and_the_oldest_are_forgotten(
-    counting: _Counting, tokenizer: Tokenizer
-) -> None:
+def test_equal_queries_are_encoded_once_and_the_oldest_are_forgotten(counting: _Counting, tokenizer: Tokenizer) -> None:
     encoder = QueryEncoder(counting, tokenizer, cache_size=2)
     for text in ("a", "b", "a", " a "):
         encoder.encode(text)
@@ -94,20 +92,9 @@ def test_an_empty_query_is_refused(counting: _Counting, tokenizer: Tokenizer, te
 
 def test_threads_share_an_encoder_one_at_a_time(counting: _Counting, tokenizer: Tokenizer) -> None:
     encoder = QueryEncoder(counting, tokenizer)
-    errors: list[BaseException] = []
-
-    def work(i: int) -> None:
-        try:
-            encoder.encode(f"query {i % 5}")
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
+    with ThreadPoolExecutor(20) as pool:
+        found = list(pool.map(lambda i: encoder.encode(f"query {i % 5}"), range(20)))
+    assert [query.text for query in found] == [f"query {i % 5}" for i in range(20)]
     assert counting.calls == 5
 
 

@@ -41,10 +41,12 @@ def unit(rng: np.random.Generator, *shape: int) -> Any:
     return values / np.linalg.norm(values, axis=-1, keepdims=True)
 
 
-def random_query(rng: np.random.Generator, *, key: str = "0" * 16, terms: int = 6, tokens: int = 5) -> QueryLegs:
+def random_query(
+    rng: np.random.Generator, *, key: str = "0" * 16, terms: int = 6, tokens: int = 5, d: int = D
+) -> QueryLegs:
     ids = np.sort(rng.choice(VOCABULARY, terms, replace=False)).astype(np.uint32)
     weights = rng.uniform(0.1, 2, terms).astype(np.float32)
-    return QueryLegs(key, unit(rng, D), ids, weights, unit(rng, tokens, D))
+    return QueryLegs(key, unit(rng, d), ids, weights, unit(rng, tokens, d))
 
 
 def random_legs(rng: np.random.Generator, n: int, *, tokens: int = 6, d: int = D) -> Legs:
@@ -129,16 +131,22 @@ class World:
             if first == last:
                 continue
             rows = chunks[first:last]
-            body = part_bytes(
-                rows, some(legs, first, last), spec, object_id, metadata, row_group_bytes=row_group_bytes
-            )
+            body = part_bytes(rows, some(legs, first, last), spec, object_id, metadata, row_group_bytes=row_group_bytes)
             digest = input_hash(rows, spec)
             key = self.layout.part(object_id, generation, shard, digest)
             sha256 = hashlib.sha256(body).hexdigest()
             self.store.put(key, body, sha256=sha256)
             tokens = sum(row.token_count for row in rows)
             listed.append(
-                Part(shard=shard, key=key, sha256=sha256, bytes=len(body), rows=len(rows), tokens=tokens, input_hash=digest)
+                Part(
+                    shard=shard,
+                    key=key,
+                    sha256=sha256,
+                    bytes=len(body),
+                    rows=len(rows),
+                    tokens=tokens,
+                    input_hash=digest,
+                )
             )
         manifest = Manifest(
             namespace=self.namespace,
