@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from celery.signals import worker_process_init, worker_process_shutdown, worker_ready, worker_shutdown
-from trivet.logs import configure
 
 from trivet.broker import celery_ringer, make_app, queue_names
 from trivet.clock import SystemClock
@@ -18,6 +17,7 @@ from trivet.encoder import Encoder
 from trivet.errors import InvalidRequest, TrivetError
 from trivet.faults import arm_all
 from trivet.ledger import open_ledger
+from trivet.logs import configure
 from trivet.names import ACCEPT_QUEUE, Role, Stage
 from trivet.settings import Settings
 from trivet.stages.process import StageProcess, close_current, current, opens_with
@@ -127,6 +127,11 @@ def _follow_process_life(solo: bool) -> None:
     else:
         worker_process_init.connect(open_now, weak=False)
         worker_process_shutdown.connect(close_now, weak=False)
+
+
+def _say_ready(settings: Settings) -> None:
+    if settings.ready_file is not None:
+        settings.ready_file.touch()
 
 
 def _load_encoder(settings: Settings) -> Encoder:
