@@ -1,0 +1,58 @@
+# What a fresh machine needs: Python 3.11 or newer with venv, and make. Everything else is installed into .venv.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+STATE := $(or $(TRIVET_STATE_DIR),.trivet)
+PINNED := pyproject.toml constraints.txt infra/install.sh
+MODEL := $(STATE)/models/embedded
+MODEL_MADE := $(STATE)/models/.embedded.made
+
+# The model that is built here answers for bge-m3, and says so in every passport. Where the real weights can be
+# had: make demo TRIVET_MODEL_ALIASES='{}'
+demo up bench: export TRIVET_MODEL_ALIASES ?= {"BAAI/bge-m3": "embedded"}
+demo up down bench: export TRIVET_STATE_DIR := $(STATE)
+
+help: ## What can be made
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-8s %s\n", $$1, $$2 }'
+
+demo: model ## Start everything, ingest a mixed set of documents, query them, and end everything
+	@.venv/bin/python -m infra.demo
+
+test: .venv/.dev model ## Every check and the whole test suite, on real Valkey and real S3
+	@infra/test.sh
+
+check: .venv/.dev ## Lint, format, types and import rules
+	@infra/test.sh checks
+
+up: model ## Start servers and workers and leave them running
+	@.venv/bin/trivet up
+
+down: ## End what `make up` started
+	@if [ -x .venv/bin/trivet ]; then .venv/bin/trivet down; else echo "Nothing is installed, so nothing runs."; fi
+
+bench: model ## Measure the pipeline against the bare encoder
+	@.venv/bin/python -m infra.bench
+
+install: .venv/.runtime ## Make .venv with all that runs Trivet
+
+model: $(MODEL_MADE) ## Build the embedded model
+
+clean: ## End what runs; remove .venv, caches and the state folder
+	@if [ -x .venv/bin/trivet ]; then TRIVET_STATE_DIR=$(STATE) .venv/bin/trivet down; fi
+	rm -rf .venv "$(STATE)" .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.runtime: $(PINNED)
+	@infra/install.sh runtime
+	@touch $@
+
+.venv/.dev: .venv/.runtime
+	@infra/install.sh dev
+	@touch $@
+
+$(MODEL_MADE): .venv/.runtime $(wildcard trivet/embedded/model*.py trivet/embedded/data/*)
+	@.venv/bin/python -m trivet.embedded.model $(MODEL)
+	@touch $@
+
+.PHONY: help demo test check up down bench install model clean
