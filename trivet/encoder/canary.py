@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from trivet.encoder import Legs
+from trivet.encoder.compare import differences
 from trivet.encoder.files import Notes
 from trivet.encoder.heads import Batch, Heads
 from trivet.encoder.onednn import PlainLinear
@@ -50,7 +51,8 @@ def measured(encoder: TorchEncoder, state: Mapping[str, Tensor], tokenizer: Toke
         return noted
     limit = encoder.identity.max_tokens
     rows = [ids[:limit] for ids in tokenizer.encode(list(canary_texts().values()), "passage")]
-    figure = largest_difference(encoder.encode(rows, colbert_fp32=True), _plain(encoder, state, tokenizer, rows))
+    gaps = differences(encoder.encode(rows, colbert_fp32=True), _plain(encoder, state, tokenizer, rows))
+    figure = max(gaps.values())
     notes.put(key, figure)
     return figure
 
@@ -68,28 +70,3 @@ def _plain(encoder: TorchEncoder, state: Mapping[str, Tensor], tokenizer: Tokeni
     with torch.inference_mode():
         hidden = PackedForward(state, encoder.config, torch.float32, PlainLinear)(batch)
         return heads.legs(hidden, batch, colbert=True, colbert_fp32=True)
-
-
-def largest_difference(one: Legs, other: Legs) -> float:
-    """Largest absolute difference over dense, ColBERT and sparse weights (a term that one side lacks counts as 0)."""
-    return max(differences(one, other).values())
-
-
-def differences(one: Legs, other: Legs) -> dict[str, float]:
-    """Leg → largest absolute difference; both sides hold the same texts, ColBERT in float32."""
-    sparse = 0.0
-    for at in range(len(one)):
-        mine, theirs = terms(one, at), terms(other, at)
-        gaps = (abs(mine.get(term, 0.0) - theirs.get(term, 0.0)) for term in mine.keys() | theirs.keys())
-        sparse = max(sparse, max(gaps, default=0.0))
-    return {
-        "dense": float(np.abs(one.dense - other.dense).max(initial=0.0)),
-        "sparse": sparse,
-        "colbert": float(np.abs(one.colbert - other.colbert).max(initial=0.0)),
-    }
-
-
-def terms(legs: Legs, at: int) -> dict[int, float]:
-    """Token id → weight of text `at`."""
-    part = slice(legs.sparse_offsets[at], legs.sparse_offsets[at + 1])
-    return dict(zip(legs.sparse_ids[part].tolist(), legs.sparse_weights[part].tolist(), strict=True))

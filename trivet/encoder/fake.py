@@ -42,8 +42,8 @@ class FakeEncoder:
         )
 
     @classmethod
-    def load(cls, settings: Settings, model: ResolvedModel, *, dtype: str = "auto") -> FakeEncoder:
-        """The encoder; there is nothing to load."""
+    def load(cls, settings: Settings, model: ResolvedModel, *, dtype: str = "auto") -> FakeEncoder:  # noqa: ARG003 - the registry's signature
+        """The encoder; there is nothing to load, and nothing to set."""
         return cls(model)
 
     @classmethod
@@ -70,7 +70,7 @@ class FakeEncoder:
             sparse_ids=ids,
             sparse_weights=weights,
             sparse_offsets=sparse_offsets,
-            colbert=np.ascontiguousarray(rows, np.float32 if colbert_fp32 else np.float16),
+            colbert=np.ascontiguousarray(rows) if colbert_fp32 else np.ascontiguousarray(rows, np.float16),
             colbert_offsets=np.concatenate([[0], np.cumsum(lengths - 1 if colbert else lengths * 0)]),
         )
 

@@ -56,28 +56,34 @@ def _cached(hub_id: str, revision: str, cache: Path | None) -> Path | None:
 
 
 def _info(hub_id: str, revision: str) -> ModelInfo:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
+    from huggingface_hub import HfApi, errors
 
     try:
         return HfApi().model_info(hub_id, revision=revision or None, timeout=TIMEOUT)
-    except HFValidationError:
+    except errors.HFValidationError:
         raise ModelUnavailable(f"{hub_id!r} is no name that the model hub could know.") from None
-    except HfHubHTTPError as error:
+    except errors.HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "an error"
         raise ModelUnavailable(f"The model hub answered {status} for {hub_id!r} {revision}".rstrip() + ".") from error
-    except (OSError, HTTPError) as error:  # HTTPError is that of the HTTP library in use, the root of its time-outs too
+    except _network_errors() as error:
         raise ModelUnavailable(f"The model hub does not answer, so {hub_id!r} cannot be fetched.") from error
 
 
 def _download(hub_id: str, commit: str, patterns: list[str], cache: Path) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HTTPError
 
     try:
         return Path(snapshot_download(hub_id, revision=commit, allow_patterns=patterns, cache_dir=cache))
-    except (OSError, HTTPError) as error:
+    except _network_errors() as error:
         raise ModelUnavailable(f"Fetching {hub_id!r} from the model hub broke off.", hint="Try again.") from error
+
+
+def _network_errors() -> tuple[type[Exception], ...]:
+    """What the hub library raises: OSErrors of its own, and all of the HTTP library that its version is built on."""
+    from huggingface_hub import errors
+
+    root: type[Exception] = vars(errors)["HTTPError"]
+    return OSError, root
 
 
 def require_library() -> None:

@@ -96,7 +96,7 @@ def _unavailable(requested: str, target: str, folder: Path, why: str) -> ModelUn
     else:
         hint = (
             f"Put its files into {folder}, or let another model answer to the name: "
-            f"TRIVET_MODEL_ALIASES='{{\"{requested}\": \"{EMBEDDED}\"}}'."
+            f'TRIVET_MODEL_ALIASES=\'{{"{requested}": "{EMBEDDED}"}}\'.'
         )
     return ModelUnavailable(f"There are no weights for {named}: no folder {folder}{reason}.", hint=hint)
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from trivet.encoder.canary import canary_texts
 from trivet.encoder.layout import COLBERT_HEAD, CONFIG, POOLING, SPARSE_HEAD, TOKENIZER, read_layout
 from trivet.encoder.weights import expected_shapes
 
 _SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
+_LONGEST_WORD = 14
 _ROLES = {
     "bos_token": "<s>",
     "cls_token": "<s>",
@@ -103,32 +104,41 @@ def _config(vocabulary: int, hidden: int, layers: int, heads: int, positions: in
 def _write_heads(folder: Path, hidden: int, generator: torch.Generator) -> None:
     for name, rows in ((SPARSE_HEAD, 1), (COLBERT_HEAD, hidden)):
         weight = torch.randn((rows, hidden), generator=generator) / math.sqrt(hidden)
-        torch.save({"weight": weight, "bias": 0.1 * torch.randn(rows, generator=generator)}, folder / name)
+        torch.save({"weight": weight, "bias": 0.02 * torch.randn(rows, generator=generator)}, folder / name)
 
 
 def _weights(folder: Path, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """Linear layers that keep the variance of their input, so that attention and every layer matter."""
+    """Every layer matters, and a token's own embedding still tells its states apart, as in a trained model."""
     state = {}
     for name, shape in expected_shapes(read_layout(folder).config).items():
         values = torch.randn(shape, generator=generator)
         if name.endswith("LayerNorm.weight"):
             state[name] = 1 + 0.1 * values
         elif name.endswith("bias"):
-            state[name] = 0.1 * values
+            state[name] = 0.02 * values
+        elif name == "embeddings.word_embeddings.weight":
+            state[name] = values
+        elif "embeddings" in name:
+            state[name] = 0.2 * values
         else:
-            state[name] = values if "embeddings" in name else values / math.sqrt(shape[1])
+            # The feed-forward part adds little, or all tokens of a text would end up in one direction.
+            gain = 0.3 if name.endswith(".output.dense.weight") and ".attention." not in name else 1.0
+            state[name] = gain * values / math.sqrt(shape[1])
     return state
 
 
 def _tokenizer() -> Tokenizer:
-    """bge-m3's pipeline over a small vocabulary: every word of the canary texts, and every letter of Latin-1 and them."""
+    """bge-m3's pipeline over a small vocabulary: the words of the canary texts, their letters and those of Latin-1.
+
+    It has no normalizer: bge-m3's is a compiled table that only a SentencePiece model carries.
+    """
     texts = canary_texts().values()
-    letters = sorted({c for text in texts for c in text if not c.isspace()} | set(map(chr, [*range(33, 127), *range(161, 256)])))
-    words = sorted({"▁" + word for text in texts for word in text.split()} - set(letters))
+    letters = sorted({*"".join(texts), *map(chr, [*range(33, 127), *range(161, 256)])} - {" "})
+    # Scripts without spaces would be one token a sentence.
+    words = sorted({"▁" + word for text in texts for word in text.split() if len(word) <= _LONGEST_WORD})
     scored = [*((name, 0.0) for name in _SPECIAL), ("▁", -4.0)]
     scored += [(letter, -9.0) for letter in letters] + [(word, -6.0) for word in words]
     backend = Tokenizer(models.Unigram(scored, unk_id=3, byte_fallback=False))
-    backend.normalizer = normalizers.NFKC()
     metaspace = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
     backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), metaspace])
     backend.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")

@@ -49,16 +49,16 @@ class Tokenizer:
             path = model.folder / TOKENIZER
             try:
                 backend = Backend.from_file(str(path))
-            except Exception as error:  # noqa: BLE001 - the Rust side raises bare Exception for every fault
+            except Exception as error:  # the Rust side raises bare Exception for every fault
                 raise ModelInvalid(f"The tokenizer {path} cannot be read: {error}.") from error
             names = _special_names(model)
         backend.no_padding()
         backend.no_truncation()
-        ids = {role: backend.token_to_id(name) for role, name in names.items()}
-        unknown = [names[role] for role, found in ids.items() if found is None]
+        ids = {name: backend.token_to_id(name) for name in names.values()}
+        unknown = [name for name, found in ids.items() if found is None]
         if unknown:
             raise ModelInvalid(f"The tokenizer of {model.identity.name!r} has no token {' or '.join(unknown)}.")
-        return cls(model.identity, backend, frozenset(ids.values()))
+        return cls(model.identity, backend, frozenset(found for found in ids.values() if found is not None))
 
     def offsets(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """Per text the character spans [start, end) of its bare tokens: no prompt, no special tokens."""

@@ -16,7 +16,7 @@ from trivet.encoder.torch_encoder import TorchEncoder
 
 
 class TransformersEncoder(TorchEncoder):
-    """`XLMRobertaModel` with torch's scaled-dot-product attention."""
+    """`XLMRobertaModel`, with torch's scaled-dot-product attention, which is what transformers chooses by itself."""
 
     name = "transformers"
     padded = True
@@ -34,7 +34,6 @@ class TransformersEncoder(TorchEncoder):
             layer_norm_eps=self.config.epsilon,
             pad_token_id=self.config.pad_id,
             hidden_act=self.config.activation,
-            attn_implementation="sdpa",
         )
         with torch.device("meta"):
             model = XLMRobertaModel(config, add_pooling_layer=False)
@@ -43,7 +42,8 @@ class TransformersEncoder(TorchEncoder):
         model.embeddings.register_buffer("token_type_ids", torch.zeros((1, config.max_position_embeddings)).long())
         cast = {name: tensor.to(self.device, self.dtype) for name, tensor in state.items()}
         model.load_state_dict(cast, strict=False, assign=True)
-        self._model = model.to(self.device).eval()
+        module: torch.nn.Module = model
+        self._model = module.to(self.device).eval()
 
     def hidden(self, batch: Batch) -> Tensor:
         """Pad to the longest text, run, and lay the tokens end to end again."""
