@@ -1,0 +1,1 @@
+"""`make demo`: real documents in, embeddings out, on one machine with nothing installed by hand."""

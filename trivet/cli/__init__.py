@@ -1,0 +1,114 @@
+"""The command line. One module per group of commands; each loads what it needs when it is called.
+
+Exit status: 0 done; 1 it failed, or `doctor` found something; 2 a wrong argument, an unknown collection or task;
+3 something that it needs is not there (Redis, S3, a model, a package); 130 Ctrl-C.
+
+An error is one sentence on stderr. With `--json` it is an object on stdout too, and nothing else is there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from trivet.cli import collection, doctor, events, ingest, models, search, system, tasks
+from trivet.cli.common import Common
+from trivet.errors import (
+    IdempotencyConflict,
+    InvalidRequest,
+    MissingDependency,
+    ModelInvalid,
+    ModelUnavailable,
+    StoreForbidden,
+    StoreUnconditional,
+    TransientError,
+    TrivetError,
+    UnknownCollection,
+    UnknownTask,
+)
+
+OK, FAILED, INVALID, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
+
+_INVALID = (InvalidRequest, UnknownCollection, UnknownTask, IdempotencyConflict)
+_UNAVAILABLE = (
+    TransientError,
+    MissingDependency,
+    ModelUnavailable,
+    ModelInvalid,
+    StoreForbidden,
+    StoreUnconditional,
+)
+
+app = typer.Typer(
+    name="trivet",
+    help="Source URLs in, dense, sparse and ColBERT embeddings out, on your own machines.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from trivet import __version__
+
+        typer.echo(f"trivet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    ctx: typer.Context,
+    namespace: str = typer.Option("", "--namespace", "-n", help="Namespace; else TRIVET_NAMESPACE, else default."),
+    redis_url: str = typer.Option("", "--redis-url", help="Redis; else TRIVET_REDIS_URL, else what `trivet up` runs."),
+    state_dir: str = typer.Option("", "--state-dir", help="State folder; else TRIVET_STATE_DIR, else .trivet."),
+    _: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    ctx.obj = Common(namespace, redis_url, state_dir)
+
+
+for _group in (system, collection, ingest, tasks, events, search, models, doctor):
+    _group.register(app)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status; no error leaves as a stack trace."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app(args=words, prog_name="trivet")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else OK if end.code is None else FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; what Python flushes at exit must have somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:  # noqa: BLE001 - the last line: a user gets a sentence, never a stack trace
+        return _report(error, as_json="--json" in words)
+    return OK
+
+
+def _report(error: Exception, *, as_json: bool) -> int:
+    from trivet.cli.console import print_error
+    from trivet.cli.debug import wanted
+
+    if wanted():
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, TrivetError):
+        print_error(error.code, error.message, error.hint, as_json=as_json)
+        return INVALID if isinstance(error, _INVALID) else UNAVAILABLE if isinstance(error, _UNAVAILABLE) else FAILED
+    if isinstance(error, TimeoutError):
+        print_error("timeout", str(error), "It runs on; look again with: trivet tasks", as_json=as_json)
+        return FAILED
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    print_error(
+        "internal", f"Trivet met an error of its own: {what}", "TRIVET_LOG_LEVEL=DEBUG shows where.", as_json=as_json
+    )
+    return FAILED

@@ -1,0 +1,103 @@
+"""`trivet collections`: named sets of objects, each with one pipeline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trivet.cli.common import CollectionName, Common, JsonFlag, validated
+from trivet.cli.console import print_json, print_table, say
+
+if TYPE_CHECKING:
+    from trivet.values import Collection, Pipeline
+
+group = typer.Typer(help="Create and show collections.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(group, name="collections")
+
+
+@group.command()
+def create(
+    ctx: typer.Context,
+    name: CollectionName,
+    model: Annotated[str, typer.Option(help="Model id.")] = "BAAI/bge-m3",
+    revision: Annotated[str, typer.Option(help="Hub revision; else the one that Trivet pins.")] = "",
+    dtype: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    split_by: Annotated[str, typer.Option(help="tokens, or none for one chunk per object where it fits.")] = "tokens",
+    target_tokens: Annotated[int, typer.Option(help="Tokens that a chunk aims at.")] = 400,
+    max_tokens: Annotated[int, typer.Option(help="Tokens that a chunk may have.")] = 512,
+    heading_context: Annotated[bool, typer.Option(help="Embed the heading path with the text.")] = True,
+    dense: Annotated[bool, typer.Option(help="Store dense vectors.")] = True,
+    sparse: Annotated[bool, typer.Option(help="Store sparse weights.")] = True,
+    colbert: Annotated[str, typer.Option(help="off or float16.")] = "float16",
+    exist_ok: Annotated[bool, typer.Option("--exist-ok", help="Keep it as it is if it exists.")] = False,
+    json_: JsonFlag = False,
+) -> None:
+    """Create a collection."""
+    from trivet.values import Chunking, Outputs, Pipeline
+
+    common: Common = ctx.obj
+    pipeline = validated(
+        Pipeline,
+        model_id=model,
+        revision=revision,
+        dtype=dtype,
+        chunking=validated(
+            Chunking,
+            split_by=split_by,
+            target_tokens=target_tokens,
+            max_tokens=max_tokens,
+            heading_context=heading_context,
+        ),
+        outputs=validated(Outputs, dense=dense, sparse=sparse, colbert=colbert),
+    )
+    made = common.client().create_collection(name, pipeline=pipeline, exist_ok=exist_ok)
+    if json_:
+        print_json(made.model_dump(mode="json"))
+    else:
+        say(f"Collection {made.name} of namespace {made.namespace} is there.")
+
+
+@group.command("list")
+def list_(ctx: typer.Context, json_: JsonFlag = False) -> None:
+    """List the collections of the namespace."""
+    common: Common = ctx.obj
+    found = common.client().collections()
+    if json_:
+        print_json([collection.model_dump(mode="json") for collection in found])
+    elif found:
+        print_table(("collection", "model", "chunks", "legs"), [_row(collection) for collection in found])
+    else:
+        say("There is no collection yet. Create one: trivet collections create NAME")
+
+
+@group.command()
+def show(ctx: typer.Context, name: CollectionName, json_: JsonFlag = False) -> None:
+    """Show one collection."""
+    common: Common = ctx.obj
+    found = common.client().collection(name)
+    if json_:
+        print_json(found.model_dump(mode="json"))
+    else:
+        print_table(("collection", "model", "chunks", "legs"), [_row(found)])
+
+
+def _row(collection: Collection) -> tuple[str, str, str, str]:
+    pipeline = collection.pipeline
+    chunking = pipeline.chunking
+    chunks = f"target {chunking.target_tokens}, at most {chunking.max_tokens} tokens"
+    if chunking.split_by == "none":
+        chunks = "one per object where it fits"
+    return collection.name, pipeline.model_id, chunks, _legs(pipeline)
+
+
+def _legs(pipeline: Pipeline) -> str:
+    outputs = pipeline.outputs
+    legs = [name for name, on in (("dense", outputs.dense), ("sparse", outputs.sparse)) if on]
+    if outputs.colbert != "off":
+        legs.append(f"colbert {outputs.colbert}")
+    return ", ".join(legs)
