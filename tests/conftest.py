@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from trivet.embedded import servers
@@ -22,6 +23,10 @@ from trivet.settings import Settings
 
 if TYPE_CHECKING:
     from trivet.stores import ObjectStore
+
+# A shared machine is slow at times, which says nothing about the code.
+hypothesis.settings.register_profile("trivet", deadline=None)
+hypothesis.settings.load_profile("trivet")
 
 _BUCKET = "trivet-tests"
 _PROXIES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy", "ftp_proxy"}

@@ -24,8 +24,8 @@ CREATE OR REPLACE MACRO trivet_half(bits) AS
      END);
 -- one ColBERT token vector (little-endian float16 in a BLOB) -> FLOAT[]
 CREATE OR REPLACE MACRO trivet_vector(blob) AS
-  list_transform(range(1, octet_length(blob), 2),
-                 lambda i: trivet_half(((blob[i+1:i+1] || blob[i:i])::BIT)::INTEGER)::FLOAT);
+  list_transform(regexp_extract_all(hex(blob), '....'),
+                 lambda pair: trivet_half(('0x' || pair[3:4] || pair[1:2])::INTEGER)::FLOAT);
 -- the ColBERT column of one chunk -> FLOAT[][], one vector per token
 CREATE OR REPLACE MACRO trivet_colbert(colbert) AS
   list_transform(colbert, lambda token: trivet_vector(token));

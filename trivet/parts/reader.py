@@ -190,13 +190,14 @@ def row_groups(
         raise InvalidRequest(f"Parts have no column {unknown[0]!r}.", hint=f"There are {', '.join(FIELDS)}.")
     with store.open(part.key) as file:
         try:
+            # One row group is one read: columns that lie side by side are fetched together.
             parquet = pq.ParquetFile(file, pre_buffer=True)
             if parquet.metadata.num_rows != part.rows:
                 raise StoreDamaged(f"{part.key!r} has {parquet.metadata.num_rows} rows, its manifest says {part.rows}.")
             for index in range(parquet.num_row_groups):
                 table = parquet.read_row_group(index, columns=names, use_threads=False)
                 yield RowGroup(object_id, part, index, table.select(names))
-        except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise StoreDamaged(f"{part.key!r} is no part that can be read ({type(error).__name__}).") from None
 
 

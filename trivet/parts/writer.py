@@ -89,6 +89,8 @@ def _check(chunks: Sequence[Chunk], legs: Legs, spec: Spec) -> None:
     model, outputs, n = spec.model, spec.pipeline.outputs, len(chunks)
     if len(legs) != n or len(legs.sparse_offsets) != n + 1 or len(legs.colbert_offsets) != n + 1:
         raise ModelInvalid(f"The encoder gave {len(legs)} rows for {n} chunks.")
+    if legs.sparse_offsets[-1] != len(legs.sparse_ids) or legs.colbert_offsets[-1] != len(legs.colbert):
+        raise ModelInvalid(f"The legs of {n} chunks have offsets beyond their ends.")
     if outputs.dense and legs.dense.shape[1:] != (model.dimensions,):
         raise ModelInvalid(
             f"Dense vectors of {model.name} have shape {legs.dense.shape}, not {model.dimensions} numbers."
