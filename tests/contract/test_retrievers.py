@@ -84,6 +84,10 @@ def test_the_score_of_each_leg_is_the_models_definition(find: Find, world: World
         asked = dict(zip(query.sparse_ids.tolist(), query.sparse_weights.tolist(), strict=True))
         assert hit.sparse.score == pytest.approx(sum(w * stored.get(t, 0) for t, w in asked.items()), abs=1e-5)
         assert (hit.sparse.rank is None) == (hit.sparse.score == 0)
+        assert {term.token_id for term in hit.terms} == asked.keys() & stored.keys()
+        parts = [term.query_weight * term.chunk_weight for term in hit.terms]
+        assert sum(parts) == pytest.approx(hit.sparse.score, abs=1e-5)
+        assert parts == sorted(parts, reverse=True)
         tokens = legs.colbert[legs.colbert_offsets[i] : legs.colbert_offsets[i + 1]].astype(np.float32)
         assert hit.colbert.score == pytest.approx(float((query.colbert @ tokens.T).max(axis=1).mean()), abs=1e-5)
     for leg in ("dense", "sparse", "colbert"):

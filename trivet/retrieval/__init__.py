@@ -126,6 +126,15 @@ class LegScore:
 
 
 @dataclass(frozen=True, slots=True)
+class TermMatch:
+    """A token that query and chunk share; `query_weight * chunk_weight` is its part of the sparse score."""
+
+    token_id: int
+    query_weight: float
+    chunk_weight: float
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """A chunk that was found."""
 
@@ -154,6 +163,8 @@ class Hit:
     dense: LegScore | None
     sparse: LegScore | None
     colbert: LegScore | None
+    #: What the sparse score is made of, largest part first (`QueryEncoder.piece` names the tokens).
+    terms: tuple[TermMatch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

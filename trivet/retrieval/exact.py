@@ -12,23 +12,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from trivet.clock import Clock, SystemClock
 from trivet.parts.arrow import np
 from trivet.parts.reader import RowGroup
-from trivet.retrieval import Filters, Hit, Leg, QueryLegs, SearchRequest, SearchResult, SearchStats
+from trivet.retrieval import Hit, Leg, QueryLegs, SearchRequest, SearchResult, SearchStats
+from trivet.retrieval.filters import filter_columns, metadata_matches, row_matches
 from trivet.retrieval.ranking import Block, Candidate, Ranked, Ranking, rerank_depth
 from trivet.retrieval.rows import PartRows, open_part
-from trivet.retrieval.scores import colbert_scores, dense_scores, sparse_scores
+from trivet.retrieval.scores import colbert_scores, dense_scores, shared_terms, sparse_scores
 from trivet.retrieval.visible import in_order, visible_objects
 from trivet.settings import Settings
 from trivet.stores import ObjectStore, open_store
 from trivet.stores.layout import Layout
 from trivet.values import Manifest, Part
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 _TEXT_COLUMNS = (
     "ordinal",
@@ -131,7 +129,7 @@ class _Search:
         counts, filters, others = self.counts, self.request.filters, set()
         for found in visible_objects(self.store, self.layout, self.pool, filters.object_ids):
             counts.objects += 1
-            if not _metadata_matches(found.manifest, filters):
+            if not metadata_matches(found.manifest, filters):
                 counts.rows_filtered += sum(part.rows for part in found.manifest.parts)
             elif found.encoder_key != self.query.encoder_key:
                 counts.objects_other_model += 1
@@ -149,7 +147,7 @@ class _Search:
 
     def _scan(self, target: int) -> None:
         manifest, part = self.targets[target]
-        columns = ["chunk_id", "dense", "sparse_ids", "sparse_weights", *_filter_columns(self.request.filters)]
+        columns = ["chunk_id", "dense", "sparse_ids", "sparse_weights", *filter_columns(self.request.filters)]
         with open_part(self.store, manifest.object_id, part) as rows:
             for group in range(rows.row_groups):
                 for first, batch in rows.batches(group, columns):
@@ -157,7 +155,7 @@ class _Search:
             self._count_read(rows, groups=rows.row_groups)
 
     def _score(self, batch: RowGroup, first: int, place: tuple[int, int]) -> None:
-        keep = np.flatnonzero(_matches(batch, self.request.filters))
+        keep = np.flatnonzero(row_matches(batch, self.request.filters))
         query, legs = self.query, batch.legs()
         dense = sparse = None
         if _stored(batch, "dense"):
@@ -215,13 +213,32 @@ class _Search:
         by_row = {ranked.candidate.place[2]: ranked for ranked in wanted}
         hits: dict[str, Hit] = {}
         with open_part(self.store, manifest.object_id, part) as rows:
-            for first, batch in rows.batches(row_group, _TEXT_COLUMNS):
+            for first, batch in rows.batches(row_group, [*_TEXT_COLUMNS, "sparse_ids", "sparse_weights"]):
                 for row in range(first, first + len(batch)):
                     if row in by_row:
-                        hit = _hit(manifest, by_row[row], batch.table.slice(row - first, 1).to_pylist()[0])
+                        hit = self._hit(manifest, by_row[row], batch, row - first)
                         hits[hit.chunk_id] = hit
             self._count_read(rows)
         return hits
+
+    def _hit(self, manifest: Manifest, ranked: Ranked, batch: RowGroup, row: int) -> Hit:
+        values: dict[str, Any] = batch.table.select(list(_TEXT_COLUMNS)).slice(row, 1).to_pylist()[0]
+        terms = batch.sparse(row)
+        return Hit(
+            chunk_id=ranked.candidate.chunk_id,
+            object_id=manifest.object_id,
+            collection=manifest.collection,
+            generation=manifest.generation,
+            heading_path=tuple(values.pop("heading_path")),
+            source_url=manifest.source_url,
+            metadata=dict(manifest.metadata),
+            score=ranked.score,
+            dense=ranked.legs.get(Leg.DENSE),
+            sparse=ranked.legs.get(Leg.SPARSE),
+            colbert=ranked.legs.get(Leg.COLBERT),
+            terms=shared_terms(self.query.sparse_ids, self.query.sparse_weights, *terms) if terms else (),
+            **values,
+        )
 
     # ------------------------------------------------------------ what is said about it
 
@@ -256,44 +273,6 @@ def _by_row_group(items: Sequence[Any], candidate: Any) -> dict[tuple[int, int],
     return groups
 
 
-def _metadata_matches(manifest: Manifest, filters: Filters) -> bool:
-    missing = object()
-    return all(manifest.metadata.get(key, missing) == value for key, value in filters.metadata.items())
-
-
-def _filter_columns(filters: Filters) -> list[str]:
-    return [*(["language"] if filters.languages else []), *(["page_start", "page_end"] if filters.page else [])]
-
-
-def _matches(batch: RowGroup, filters: Filters) -> NDArray[np.bool_]:
-    """[n] bool: which rows the filters let through."""
-    keep = np.ones(len(batch), bool)
-    if filters.languages:
-        languages = batch.table.column("language").to_pylist()
-        keep &= np.array([language in filters.languages for language in languages], bool)
-    if filters.page is not None:
-        starts, ends = (batch.table.column(name).to_pylist() for name in ("page_start", "page_end"))
-        keep &= np.array([a is not None and a <= filters.page <= b for a, b in zip(starts, ends, strict=True)], bool)
-    return keep
-
-
 def _stored(batch: RowGroup, column: str) -> bool:
     """A leg that is off is null in every row."""
     return bool(batch.table.column(column).null_count == 0)
-
-
-def _hit(manifest: Manifest, ranked: Ranked, row: dict[str, Any]) -> Hit:
-    return Hit(
-        chunk_id=ranked.candidate.chunk_id,
-        object_id=manifest.object_id,
-        collection=manifest.collection,
-        generation=manifest.generation,
-        heading_path=tuple(row.pop("heading_path")),
-        source_url=manifest.source_url,
-        metadata=dict(manifest.metadata),
-        score=ranked.score,
-        dense=ranked.legs.get(Leg.DENSE),
-        sparse=ranked.legs.get(Leg.SPARSE),
-        colbert=ranked.legs.get(Leg.COLBERT),
-        **row,
-    )

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from trivet.encoder import Legs
 from trivet.parts.arrow import np
-from trivet.retrieval import Filters, Hit, Leg, LegScore, QueryLegs, SearchRequest, SearchResult, SearchStats
+from trivet.retrieval import Filters, Hit, Leg, LegScore, QueryLegs, SearchRequest, SearchResult, SearchStats, TermMatch
+from trivet.retrieval.filters import metadata_matches
 from trivet.retrieval.fusion import fuse
 from trivet.retrieval.ranking import rerank_depth
-from trivet.retrieval.scores import colbert_scores, dense_scores, sparse_scores
+from trivet.retrieval.scores import colbert_scores, dense_scores, shared_terms, sparse_scores
 from trivet.values import Chunk, Manifest, Outputs
 
 
@@ -26,9 +27,14 @@ class _Generation:
 @dataclass(frozen=True, slots=True)
 class _Row:
     generation: _Generation
-    chunk: Chunk
-    #: None where a leg is not stored.
+    #: Number of the row in its generation.
+    index: int
+    #: Of the legs that are stored.
     scores: dict[Leg, float]
+
+    @property
+    def chunk(self) -> Chunk:
+        return self.generation.chunks[self.index]
 
 
 class MemoryRetriever:
@@ -55,7 +61,7 @@ class MemoryRetriever:
             if (ns, name) == (namespace, collection) and not generation.manifest.tombstone
             if filters.object_ids is None or object_id in filters.object_ids
         ]
-        matching = [generation for generation in visible if _metadata_matches(generation.manifest, filters)]
+        matching = [generation for generation in visible if metadata_matches(generation.manifest, filters)]
         searched = [generation for generation in matching if generation.encoder_key == query.encoder_key]
         rows = {row.chunk.chunk_id: row for generation in searched for row in _rows(generation, query, filters)}
         scores = {
@@ -64,7 +70,7 @@ class MemoryRetriever:
         hits, reranked = _rank(scores, request)
         others = len(matching) - len(searched)
         return SearchResult(
-            tuple(_hit(rows[key], score, legs) for key, score, legs in hits),
+            tuple(_hit(rows[key], score, legs, query) for key, score, legs in hits),
             SearchStats(
                 objects=len(visible),
                 objects_searched=len(searched),
@@ -93,7 +99,7 @@ def _rows(generation: _Generation, query: QueryLegs, filters: Filters) -> Iterat
         found[Leg.COLBERT] = colbert_scores(query.colbert, stored, legs.colbert_offsets)
     for i, chunk in enumerate(generation.chunks):
         if _chunk_matches(chunk, filters):
-            yield _Row(generation, chunk, {leg: float(scores[i]) for leg, scores in found.items()})
+            yield _Row(generation, i, {leg: float(scores[i]) for leg, scores in found.items()})
 
 
 def _rank(
@@ -126,10 +132,6 @@ def _order(listed: dict[str, LegScore]) -> list[str]:
     return sorted(listed, key=lambda key: (-listed[key].score, key))
 
 
-def _metadata_matches(manifest: Manifest, filters: Filters) -> bool:
-    return all(key in manifest.metadata and manifest.metadata[key] == value for key, value in filters.metadata.items())
-
-
 def _chunk_matches(chunk: Chunk, filters: Filters) -> bool:
     if filters.languages and chunk.language not in filters.languages:
         return False
@@ -140,7 +142,7 @@ def _chunk_matches(chunk: Chunk, filters: Filters) -> bool:
     return chunk.page_start <= filters.page <= chunk.page_end
 
 
-def _hit(row: _Row, score: float, legs: dict[Leg, LegScore]) -> Hit:
+def _hit(row: _Row, score: float, legs: dict[Leg, LegScore], query: QueryLegs) -> Hit:
     chunk, manifest = row.chunk, row.generation.manifest
     return Hit(
         chunk_id=chunk.chunk_id,
@@ -163,4 +165,13 @@ def _hit(row: _Row, score: float, legs: dict[Leg, LegScore]) -> Hit:
         dense=legs.get(Leg.DENSE),
         sparse=legs.get(Leg.SPARSE),
         colbert=legs.get(Leg.COLBERT),
+        terms=_terms(row.generation, row.index, query),
     )
+
+
+def _terms(generation: _Generation, i: int, query: QueryLegs) -> tuple[TermMatch, ...]:
+    if not generation.outputs.sparse:
+        return ()
+    legs = generation.legs
+    span = slice(legs.sparse_offsets[i], legs.sparse_offsets[i + 1])
+    return shared_terms(query.sparse_ids, query.sparse_weights, legs.sparse_ids[span], legs.sparse_weights[span])

@@ -5,25 +5,19 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
-from trivet.encoder import Encoder, load_encoder
+from trivet.encoder import Encoder, load_resolved
 from trivet.errors import InvalidRequest
 from trivet.retrieval import QueryLegs
 from trivet.settings import Settings
 from trivet.values import ModelIdentity
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
     from numpy.typing import NDArray
 
-
-class QueryTokenizer(Protocol):
-    """What this module needs of `trivet.encoder.tokenizer.Tokenizer`."""
-
-    def encode(self, texts: Sequence[str], kind: Literal["query"]) -> list[list[int]]: ...
+    from trivet.encoder.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +37,7 @@ class EncodedQuery:
 class QueryEncoder:
     """Encodes queries with one model; safe to share between threads."""
 
-    def __init__(self, encoder: Encoder, tokenizer: QueryTokenizer, *, cache_size: int = 256) -> None:
+    def __init__(self, encoder: Encoder, tokenizer: Tokenizer, *, cache_size: int = 256) -> None:
         self._encoder = encoder
         self._tokenizer = tokenizer
         self._cache: OrderedDict[str, EncodedQuery] = OrderedDict()
@@ -51,7 +45,7 @@ class QueryEncoder:
         self._lock = threading.Lock()  # an encoder takes one thread at a time
 
     @classmethod
-    def load(cls, settings: Settings, model_id: str, *, revision: str = "", backend: str = "transformers") -> Self:
+    def load(cls, settings: Settings, model_id: str, *, revision: str = "", backend: str = "auto") -> Self:
         """Load the model that embedded a collection (`Pipeline.model_id`, `Pipeline.revision`).
 
         Raises `ModelUnavailable`, `ModelInvalid` and `MissingDependency`.
@@ -59,13 +53,17 @@ class QueryEncoder:
         from trivet.encoder.models import resolve
         from trivet.encoder.tokenizer import Tokenizer
 
-        tokenizer = Tokenizer.load(resolve(settings, model_id, revision))
-        return cls(load_encoder(settings, model_id, revision=revision, backend=backend), tokenizer)
+        model = resolve(settings, model_id, revision)
+        return cls(load_resolved(settings, model, backend=backend), Tokenizer.load(model))
 
     @property
     def identity(self) -> ModelIdentity:
         """The model that runs."""
         return self._encoder.identity
+
+    def piece(self, token_id: int) -> str:
+        """The text that a token stands for, as `TermMatch` names them."""
+        return self._tokenizer.backend.decode([token_id], skip_special_tokens=False).strip()
 
     def encode(self, text: str) -> EncodedQuery:
         """All three legs of one query. An over-long one is cut at its end, and a note says so.

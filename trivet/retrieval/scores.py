@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from trivet.errors import InvalidRequest
 from trivet.parts.arrow import np
+from trivet.retrieval import TermMatch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,6 +51,19 @@ def sparse_scores(
     products = query_weights[place[shared]].astype(np.float64) * weights[shared]
     rows = np.searchsorted(offsets, shared, side="right") - 1
     return np.bincount(rows, weights=products, minlength=n).astype(np.float32)
+
+
+def shared_terms(
+    query_ids: NDArray[np.uint32],
+    query_weights: NDArray[np.float32],
+    ids: NDArray[np.uint32],
+    weights: NDArray[np.float32],
+) -> tuple[TermMatch, ...]:
+    """What one chunk's sparse score is made of, largest part first, equal ones by token id."""
+    shared, left, right = np.intersect1d(query_ids, ids, assume_unique=True, return_indices=True)
+    order = np.argsort(-(query_weights[left] * weights[right]), kind="stable")
+    columns = (shared[order], query_weights[left][order], weights[right][order])
+    return tuple(TermMatch(*row) for row in zip(*(column.tolist() for column in columns), strict=True))
 
 
 def colbert_scores(
