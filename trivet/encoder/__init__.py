@@ -116,8 +116,14 @@ def _backend(settings: Settings, model: ResolvedModel, asked: str) -> str:
     return name
 
 
-def checked_lengths(token_ids: Sequence[Sequence[int]], max_tokens: int) -> NDArray[np.int64]:
-    """[n] int64 lengths of the texts, or `InvalidRequest`: none given, an empty one, or one over `max_tokens`."""
+def checked_input(
+    token_ids: Sequence[Sequence[int]], *, max_tokens: int, vocabulary: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """[T] int64 ids end to end and [n] int64 lengths.
+
+    Raises `InvalidRequest` for no texts, an empty one, one over `max_tokens`, or an id that is not in the vocabulary:
+    on a GPU that last one would cost the process its context.
+    """
     import numpy as np
 
     if not token_ids:
@@ -128,4 +134,7 @@ def checked_lengths(token_ids: Sequence[Sequence[int]], max_tokens: int) -> NDAr
     if lengths.max() > max_tokens:
         at = int(lengths.argmax())
         raise InvalidRequest(f"Text {at} has {int(lengths[at])} tokens; the model takes {max_tokens}.")
-    return lengths
+    flat = np.concatenate([np.asarray(ids, np.int64) for ids in token_ids])
+    if flat.min() < 0 or flat.max() >= vocabulary:
+        raise InvalidRequest(f"A token id is outside of the model's vocabulary of {vocabulary}.")
+    return flat, lengths

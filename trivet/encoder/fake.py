@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from trivet.encoder import Legs, checked_lengths
+from trivet.encoder import Legs, checked_input
 from trivet.encoder.models import ResolvedModel, fake_model
 from trivet.settings import Settings
 from trivet.values import ModelIdentity, Passport
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
+#: Special tokens, bytes, and pairs of a letter or space with a letter.
+_VOCABULARY = len(_SPECIAL) + 256 + (1 + len(_LETTERS)) * len(_LETTERS)
 
 
 class FakeEncoder:
@@ -55,16 +57,14 @@ class FakeEncoder:
         """As `trivet.encoder.Encoder.encode`; the same text gives the same bytes in any batch."""
         import numpy as np
 
-        lengths = checked_lengths(token_ids, self.identity.max_tokens)
-        flat = np.concatenate([np.asarray(ids, np.int64) for ids in token_ids])
+        flat, lengths = checked_input(token_ids, max_tokens=self.identity.max_tokens, vocabulary=_VOCABULARY)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         tokens = _vectors(flat, self.identity.dimensions)
         dense = np.add.reduceat(tokens, offsets[:-1], axis=0)
         ids, weights, sparse_offsets = _sparse(flat, lengths)
-        width = self.identity.colbert_dimensions if colbert else 0
         kept = np.ones(len(flat), bool)
         kept[offsets[:-1]] = False
-        rows = tokens[kept][:, :width]
+        rows = tokens[kept] if colbert else tokens[:0, :0]
         return Legs(
             dense=_normalised(dense),
             sparse_ids=ids,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trivet.encoder import Legs, checked_lengths
+from trivet.encoder import Legs, checked_input
 from trivet.encoder.files import checksums
 from trivet.encoder.heads import Batch, Heads
 from trivet.encoder.layout import OPTIONAL, REQUIRED, Config, read_layout
@@ -20,7 +20,6 @@ from trivet.encoder.models import ResolvedModel
 from trivet.encoder.runtime import DTYPES, describe_device, memory_errors, pick_device, pick_dtype, set_threads
 from trivet.encoder.tokenizer import Tokenizer
 from trivet.encoder.weights import find_weights, read_weights
-from trivet.errors import InvalidRequest
 from trivet.settings import Settings
 from trivet.values import ModelIdentity, Passport
 
@@ -94,10 +93,7 @@ class TorchEncoder(ABC):
 
     def encode(self, token_ids: Sequence[Sequence[int]], *, colbert: bool = True, colbert_fp32: bool = False) -> Legs:
         """See `trivet.encoder.Encoder.encode`."""
-        lengths = checked_lengths(token_ids, self.identity.max_tokens)
-        flat = np.concatenate([np.asarray(ids, np.int64) for ids in token_ids])
-        if flat.min() < 0 or flat.max() >= self.config.vocabulary:
-            raise InvalidRequest(f"A token id is outside of the model's vocabulary of {self.config.vocabulary}.")
+        flat, lengths = checked_input(token_ids, max_tokens=self.identity.max_tokens, vocabulary=self.config.vocabulary)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         with torch.inference_mode(), memory_errors(self.device, len(flat)):
             batch = Batch(
