@@ -37,12 +37,17 @@ _METADATA_SHA256 = "sha256"
 class S3Store:
     """`ObjectStore` on one bucket. Safe to share between threads; a forked child opens connections of its own.
 
-    Every request is sent up to `ATTEMPTS` times (connection errors, time-outs, 5xx, throttling), so a conditional
+    Every request is sent up to `attempts` times (connection errors, time-outs, 5xx, throttling), so a conditional
     write whose first answer was lost may report a conflict with itself: callers read back.
     """
 
     def __init__(
-        self, settings: Settings, *, connect_seconds: float = CONNECT_SECONDS, read_seconds: float = READ_SECONDS
+        self,
+        settings: Settings,
+        *,
+        attempts: int = ATTEMPTS,
+        connect_seconds: float = CONNECT_SECONDS,
+        read_seconds: float = READ_SECONDS,
     ) -> None:
         self.bucket = settings.s3_bucket
         self.endpoint = redact_url(settings.s3_endpoint) if settings.s3_endpoint else f"AWS {settings.s3_region}"
@@ -52,7 +57,7 @@ class S3Store:
             connect_timeout=connect_seconds,
             read_timeout=read_seconds,
             max_pool_connections=max(16, 2 * settings.io_threads + 4),
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+            retries={"mode": "standard", "total_max_attempts": attempts},
             tcp_keepalive=True,
             s3={"addressing_style": "path" if settings.s3_endpoint else "auto"},
             # A SHA-256 goes along where the caller gives one; the trailers that boto3 would add by itself are not
