@@ -31,7 +31,7 @@ make_venv() {
 }
 
 # Byte code is made when a module is first imported: most of what is installed never is.
-pip() { "$py" -m pip --disable-pip-version-check --no-input install --quiet --no-compile --constraint "$pins" "$@"; }
+pip() { "$py" -m pip --disable-pip-version-check --no-input install -qq --no-compile --constraint "$pins" "$@"; }
 
 pinned() { sed -n "s/^$1==//p" "$pins"; }
 

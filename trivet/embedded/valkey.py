@@ -13,7 +13,7 @@ from trivet.embedded.process import Child, spawn
 from trivet.errors import MissingDependency
 
 #: A queue must not lose what it confirmed: AOF, and refusal instead of eviction when memory is full.
-_FIXED = {
+FIXED = {
     "bind": ports.HOST,
     "protected-mode": "yes",
     "daemonize": "no",
@@ -63,7 +63,7 @@ class Valkey:
         program = binary()
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         (self.port,) = ports.remembered(self.folder / "ports.json", 1, self._rng)
-        options = _FIXED | {"port": str(self.port), "dir": str(self.folder), "maxmemory": str(self.max_bytes)}
+        options = FIXED | {"port": str(self.port), "dir": str(self.folder), "maxmemory": str(self.max_bytes)}
         argv = [str(program), *(part for key, value in options.items() for part in (f"--{key}", value))]
         self.child = spawn(self.name, argv, log=self.log, env={"PATH": "/usr/bin:/bin"}, cwd=self.folder)
         return self.child
