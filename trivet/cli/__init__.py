@@ -19,6 +19,7 @@ from trivet.cli.common import Common
 from trivet.errors import (
     IdempotencyConflict,
     InvalidRequest,
+    LedgerUnavailable,
     MissingDependency,
     ModelInvalid,
     ModelUnavailable,
@@ -102,7 +103,9 @@ def _report(error: Exception, *, as_json: bool) -> int:
 
         traceback.print_exception(error)
     if isinstance(error, TrivetError):
-        print_error(error.code, error.message, error.hint, as_json=as_json)
+        # A library cannot know that there is a command for this.
+        more = " To start one on this machine: trivet up" if isinstance(error, LedgerUnavailable) else ""
+        print_error(error.code, error.message, f"{error.hint}{more}", as_json=as_json)
         return INVALID if isinstance(error, _INVALID) else UNAVAILABLE if isinstance(error, _UNAVAILABLE) else FAILED
     if isinstance(error, TimeoutError):
         print_error("timeout", str(error), "It runs on; look again with: trivet tasks", as_json=as_json)

@@ -150,8 +150,8 @@ def worker(
     ctx: typer.Context,
     roles: Annotated[list[str], typer.Argument(metavar="ROLE…", help="prepare, commit, embed or sweep.")],
     concurrency: Annotated[
-        int, typer.Option(min=1, help="Processes of a prepare or commit worker; else one per core.")
-    ] = 0,
+        int | None, typer.Option(min=1, help="Processes of a prepare or commit worker; else one per core.")
+    ] = None,
 ) -> None:
     """Be a worker with these roles (in a checkout or image) until stopped."""
     from trivet.names import Role
