@@ -183,7 +183,8 @@ def test_killed_at_any_hook_the_next_run_finishes(mishaps: tuple[str, ...]) -> N
     visited: list[str] = []
     go(Lossy(MemoryStore(), mishaps), manifest(LAYOUT), visited.append)
     for step in range(len(visited)):
-        inner, passed = MemoryStore(), []
+        inner = MemoryStore()
+        passed: list[str] = []
 
         def strike(name: str, step: int = step, passed: list[str] = passed) -> None:
             passed.append(name)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from trivet import faults
 from trivet.errors import InvalidRequest, TransientError
 from trivet.faults import arm, arm_all, disarm, fault
 
@@ -60,7 +59,7 @@ def test_a_marker_lets_only_one_strike_in_all(tmp_path: Path) -> None:
 
 def test_a_sleep_pauses_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(faults.time, "sleep", slept.append)
+    monkeypatch.setattr("trivet.faults.time.sleep", slept.append)
     arm_all("a:sleep:1.5")
     fault("a")
     fault("a")

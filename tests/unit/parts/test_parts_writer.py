@@ -87,7 +87,7 @@ def test_the_columns_have_the_types_of_the_design() -> None:
 
 def test_the_file_says_what_it_holds() -> None:
     made = spec()
-    schema = pq.read_schema(pa.BufferReader(part_bytes([chunk()], legs([4]), made, "obj_9", {})))
+    schema: Any = pq.read_schema(pa.BufferReader(part_bytes([chunk()], legs([4]), made, "obj_9", {})))
     about = {key.decode(): value.decode() for key, value in schema.metadata.items()}
     assert about["trivet.object_id"] == "obj_9"
     assert about["trivet.spec_hash"] == made.hash
@@ -180,7 +180,8 @@ def test_gathering_keeps_width_zero_where_colbert_is_off() -> None:
 
 def test_views_with_strides_and_offsets_are_written_by_value() -> None:
     made = legs([4, 4, 4, 4])
-    turned = replace(made, dense=np.asfortranarray(made.dense), colbert=np.repeat(made.colbert, 2, axis=1)[:, ::2])
+    every_other: Any = np.repeat(made.colbert, 2, axis=1)[:, ::2]
+    turned = replace(made, dense=np.asfortranarray(made.dense), colbert=every_other)
     some = [chunk(n) for n in range(4)]
     assert part_bytes(some, turned, spec(), "o", {}) == part_bytes(some, made, spec(), "o", {})
 

@@ -11,6 +11,7 @@ import botocore.exceptions
 import pytest
 import urllib3.exceptions
 from botocore.exceptions import ClientError
+from pydantic import SecretStr
 
 from trivet.errors import (
     InvalidRequest,
@@ -117,7 +118,7 @@ def test_our_own_errors_and_bugs_pass_untouched() -> None:
 
 @pytest.mark.parametrize("endpoint", ["not a url", "http://", "127.0.0.1:8333", "http://[::1"])
 def test_an_endpoint_that_is_no_url_is_an_invalid_request(endpoint: str) -> None:
-    store = S3Store(Settings(s3_endpoint=endpoint, s3_access_key="a", s3_secret_key="b"))  # type: ignore[arg-type]
+    store = S3Store(Settings(s3_endpoint=endpoint, s3_access_key="a", s3_secret_key=SecretStr("b")))
     with pytest.raises(InvalidRequest, match="endpoint"):
         store.get("key")
 
