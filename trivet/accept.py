@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from trivet.errors import InvalidRequest, SourceTooLarge
-from trivet.ids import canonical_url, new_task_id, object_id_for, redact_url
+from trivet.ids import canonical_url, is_data_url, new_task_id, object_id_for, redact_url
 from trivet.ledger import Accepted, Ledger, NewTask
 from trivet.settings import Settings
 from trivet.values import IngestRequest
@@ -43,12 +43,12 @@ def accept(ledger: Ledger, settings: Settings, request: IngestRequest, *, task_i
         raise InvalidRequest(
             f"The metadata has {len(metadata)} characters of JSON.", hint=f"At most {_MAX_METADATA} are allowed."
         )
-    if request.url.startswith("data:") and len(request.url) > _MAX_DATA_URL:
+    if is_data_url(request.url) and len(request.url) > _MAX_DATA_URL:
         raise SourceTooLarge(
             f"The data URL has {len(request.url)} characters.",
             hint=f"At most {_MAX_DATA_URL} are allowed; put the content where a URL can name it.",
         )
-    url = request.url if request.url.startswith("data:") else canonical_url(request.url)
+    url = canonical_url(request.url)
     shown = redact_url(request.url)
     task = NewTask(
         task_id=task_id or new_task_id(),
@@ -70,4 +70,4 @@ def accept(ledger: Ledger, settings: Settings, request: IngestRequest, *, task_i
 
 def _secret(url: str) -> bool:
     parts = urlsplit(url)
-    return parts.scheme == "data" or bool(parts.query) or "@" in parts.netloc
+    return is_data_url(url) or bool(parts.query) or "@" in parts.netloc

@@ -47,11 +47,13 @@ class TrivetError(Exception):
 
     code: ClassVar[str] = "internal"
     transient: ClassVar[bool] = False
+    #: What to do, where the one who raises knows nothing better.
+    default_hint: ClassVar[str] = ""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.default_hint
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
@@ -75,24 +77,28 @@ class LedgerUnavailable(TransientError):
     """Redis does not answer, or refuses writes because its memory is full."""
 
     code = "ledger_unavailable"
+    default_hint = "See that Redis runs and that TRIVET_REDIS_URL names it."
 
 
 class StoreUnavailable(TransientError):
     """S3 does not answer, or answers 5xx."""
 
     code = "store_unavailable"
+    default_hint = "See that it runs and that TRIVET_S3_ENDPOINT names it."
 
 
 class SourceUnavailable(TransientError):
     """The source timed out, refused the connection, or answered 5xx or 429."""
 
     code = "source_unavailable"
+    default_hint = "It is tried again by itself; if that does not help, see whether the source answers elsewhere."
 
 
 class EncoderOutOfMemory(TransientError):
     """The device ran out of memory for this batch."""
 
     code = "encoder_out_of_memory"
+    default_hint = "Lower TRIVET_FORWARD_TOKENS, or use chunks with fewer tokens."
 
 
 class WorkerCrashed(TransientError):
@@ -141,18 +147,21 @@ class ModelUnavailable(PermanentError):
     """No weights can be had for this model id, and no alias names others."""
 
     code = "model_unavailable"
+    default_hint = "Put its weights into the models folder, or name another model in TRIVET_MODEL_ALIASES."
 
 
 class ModelInvalid(PermanentError):
     """The model's folder lacks a part, or a part does not match its config."""
 
     code = "model_invalid"
+    default_hint = "Get the model's folder again, whole."
 
 
 class StoreForbidden(PermanentError):
     """S3 refused the credentials, or the bucket does not exist."""
 
     code = "store_forbidden"
+    default_hint = "Check the S3 credentials and the bucket's name."
 
 
 class StoreUnconditional(PermanentError):
@@ -165,6 +174,7 @@ class StoreDamaged(PermanentError):
     """The bytes on S3 are not those that a plan or manifest recorded, or cannot be read."""
 
     code = "store_damaged"
+    default_hint = "Ingest the object again."
 
 
 class MissingDependency(PermanentError):
@@ -183,54 +193,63 @@ class SourceError(PermanentError):
     """The source cannot be ingested as it is."""
 
     code = "source_error"
+    default_hint = "Open the URL in a browser and give the one at which the document itself is."
 
 
 class SourceRefused(SourceError):
     """The address or scheme of the source is not allowed."""
 
     code = "source_refused"
+    default_hint = "Use a public address, or allow this one in TRIVET_ALLOW_ADDRESSES."
 
 
 class SourceNotFound(SourceError):
     """The source answered 404 or 410."""
 
     code = "source_not_found"
+    default_hint = "Check the URL."
 
 
 class SourceForbidden(SourceError):
     """The source answered 401 or 403."""
 
     code = "source_forbidden"
+    default_hint = "Give a URL that may be read without credentials, such as a presigned one."
 
 
 class SourceTooLarge(SourceError):
     """The source is over a size, page or expansion limit."""
 
     code = "source_too_large"
+    default_hint = "Split the document, or raise the limit in the workers' settings."
 
 
 class UnsupportedType(SourceError):
     """No parser reads this media type."""
 
     code = "unsupported_type"
+    default_hint = "Convert it to PDF, HTML, DOCX, Markdown or plain text."
 
 
 class EmptyDocument(SourceError):
     """The source has no bytes, or no text in them."""
 
     code = "empty_document"
+    default_hint = "See that the URL names the document itself; a scanned one needs OCR first."
 
 
 class CorruptDocument(SourceError):
     """The parser cannot read the document."""
 
     code = "corrupt_document"
+    default_hint = "See whether the file opens in another program, and store it anew."
 
 
 class EncryptedDocument(SourceError):
     """The document needs a password."""
 
     code = "encrypted_document"
+    default_hint = "Store it without a password."
 
 
 class StoreConflict(TrivetError):

@@ -51,8 +51,8 @@ def canonical_url(url: str) -> str:
 
     Raises `InvalidRequest` for anything that is no absolute URL.
     """
-    if url.startswith("data:"):
-        return url
+    if is_data_url(url):
+        return "data:" + url[5:]
     parts = _split(url)
     host = (parts.hostname or "").rstrip(".").lower()
     if parts.scheme in ("http", "https") and not host:
@@ -72,7 +72,9 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url.strip())
         _ = parts.port
     except ValueError:
-        raise InvalidRequest("The source URL cannot be read.", hint="Give a full URL, such as https://host/path.") from None
+        raise InvalidRequest(
+            "The source URL cannot be read.", hint="Give a full URL, such as https://host/path."
+        ) from None
     if not parts.scheme:
         raise InvalidRequest(
             f"{redact_url(url)!r} is not an absolute URL.", hint="Start it with https://, http://, s3:// or data:."
@@ -80,14 +82,22 @@ def _split(url: str) -> SplitResult:
     return parts._replace(scheme=parts.scheme.lower())
 
 
+def is_data_url(url: str) -> bool:
+    """Whether the URL holds its content itself; schemes are case-insensitive."""
+    return url[:5].lower() == "data:"
+
+
 def redact_url(url: str) -> str:
     """The URL without user info, query and fragment (a `?…` stays where a query was); data URLs keep their type."""
-    if url.startswith("data:"):
+    if is_data_url(url):
         return url.split(",", 1)[0][:80] + ",…"
     try:
         parts = urlsplit(url)
     except ValueError:
         return "(unreadable URL)"
+    if not parts.netloc and "@" in parts.path:
+        # `https:user:password@host`: no host was recognised, so what stands there may be anything.
+        return f"{parts.scheme}:(unreadable URL)"
     netloc = parts.netloc.rsplit("@", 1)[-1]
     return urlunsplit((parts.scheme, netloc, parts.path, "", "")) + ("?…" if parts.query else "")
 

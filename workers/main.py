@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from celery.signals import worker_process_init, worker_process_shutdown, worker_ready, worker_shutdown
+from celery.signals import setup_logging, worker_process_init, worker_process_shutdown, worker_ready, worker_shutdown
 
 from trivet.broker import celery_ringer, make_app, queue_names
 from trivet.clock import SystemClock
@@ -17,12 +17,13 @@ from trivet.encoder import Encoder
 from trivet.errors import InvalidRequest, TrivetError
 from trivet.faults import arm_all
 from trivet.ledger import open_ledger
-from trivet.logs import configure
+from trivet.logs import bind_process, configure
 from trivet.names import ACCEPT_QUEUE, Role, Stage
 from trivet.settings import Settings
 from trivet.stages.process import StageProcess, close_current, current, opens_with
 from trivet.stages.sweep import sweep_forever
 from trivet.stores import open_store
+from trivet.stores.selftest import check_conditional_writes
 from workers.draining import DrainFile, solo_stopping
 
 #: Celery's own names, passed through to `worker_main`.
@@ -42,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = Settings.load()
         configure(settings)
+        # Connected, it keeps Celery from installing handlers of its own.
+        setup_logging.connect(lambda **_: None, weak=False)
+        bind_process(roles=options.roles)
         arm_all(settings.faults)
         if Role.SWEEP in roles:
             if len(roles) > 1:
@@ -65,6 +69,10 @@ def _sweep(settings: Settings) -> int:
 
 def _work(settings: Settings, roles: Sequence[Stage], concurrency: int) -> int:
     solo = Stage.EMBED in roles
+    # Without conditional writes a commit is not atomic, and no worker may find that out later than here.
+    store = open_store(settings)
+    store.ensure_bucket()
+    check_conditional_writes(store, settings.s3_prefix)
     # Torch is loaded in the process that uses it: a fork after torch has run hangs.
     encoder = _load_encoder(settings) if solo else None
     keys = [encoder.identity.encoder_key, f"{encoder.identity.encoder_key}.{encoder.passport.dtype}"] if encoder else []
