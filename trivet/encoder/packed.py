@@ -1,7 +1,7 @@
 """The encoder for CPUs: no padding, linear layers through oneDNN. The same sums as transformers, in less time.
 
 Texts lie end to end, so every linear layer is one matrix product over the real tokens of the batch, and attention
-runs text by text. Figures: docs/benchmarks.md.
+runs text by text.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -100,10 +100,10 @@ def expected_shapes(config: Config) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def load_pickle(path: Path, **options: Any) -> dict[str, Tensor]:
+def load_pickle(path: Path) -> dict[str, Tensor]:
     """A state dict from a `.pt` or `.bin` file that may hold tensors alone. Raises `ModelInvalid`."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, **options)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise ModelInvalid(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -116,9 +116,18 @@ def _converted(path: Path, state_dir: Path) -> Path:
     if target.is_file():
         return target
     state = load_pickle(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_suffix(f".{os.getpid()}.tmp")
     # A clone each: safetensors refuses tensors that share memory.
-    save_file({name: tensor.contiguous().clone() for name, tensor in state.items()}, draft)
-    draft.replace(target)
+    owned = {name: tensor.contiguous().clone() for name, tensor in state.items()}
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        save_file(owned, draft)
+        draft.replace(target)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            draft.unlink()
+        raise ModelUnavailable(
+            f"The weights {path} cannot be written as safetensors to {target.parent}: {error}.",
+            hint="Make TRIVET_STATE_DIR writable, with room for the weights.",
+        ) from error
     return target

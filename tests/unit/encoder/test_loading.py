@@ -1,0 +1,292 @@
+"""Weights, backends, dtypes and passports: what loads, what is refused, and with which words."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from trivet.encoder import load_encoder, onednn, packed, runtime
+from trivet.encoder.canary import canary_texts
+from trivet.encoder.compare import differences
+from trivet.encoder.models import resolve
+from trivet.encoder.random_model import write_random_model
+from trivet.encoder.tokenizer import Tokenizer
+from trivet.encoder.torch_encoder import TorchEncoder
+from trivet.errors import EncoderOutOfMemory, InvalidRequest, ModelInvalid, ModelUnavailable
+from trivet.settings import Settings
+
+
+def rows(settings: Settings, folder: Path) -> list[list[int]]:
+    texts = ["", "A search engine", *list(canary_texts().values())[:2]]
+    return [ids[:100] for ids in Tokenizer.load(resolve(settings, str(folder))).encode(texts, "plain")]
+
+
+def test_a_pickle_gives_the_same_legs_and_is_converted_once(local: Settings, tmp_path: Path) -> None:
+    safe = write_random_model(tmp_path / "safe", seed=5, layers=1)
+    pickled = write_random_model(tmp_path / "pickled", seed=5, layers=1, pickled=True)
+    assert not (pickled / "model.safetensors").exists()
+    first, second = (load_encoder(local, str(folder), dtype="fp32") for folder in (safe, pickled))
+    ids = rows(local, safe)
+    assert max(differences(first.encode(ids, colbert_fp32=True), second.encode(ids, colbert_fp32=True)).values()) == 0
+    (converted,) = (local.state_dir / "converted").iterdir()
+    before = converted.stat().st_mtime_ns
+    load_encoder(local, str(pickled), dtype="fp32")
+    assert converted.stat().st_mtime_ns == before
+    assert "pytorch_model.bin" in second.passport.checksums
+
+
+class Evil:
+    """Would run code when unpickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (pytest.fail, ("code of a model was run",))
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "sparse_linear.pt"])
+def test_a_pickle_that_holds_code_is_refused_and_not_run(local: Settings, folder: Path, name: str) -> None:
+    (folder / "model.safetensors").rename(folder / "kept") if name == "pytorch_model.bin" else None
+    torch.save({"weight": Evil()}, folder / name)
+    with pytest.raises(ModelInvalid, match=f"{name} cannot be read as weights"):
+        load_encoder(local, str(folder))
+
+
+def test_sharded_weights_give_the_same_legs(local: Settings, folder: Path) -> None:
+    whole = load_encoder(local, str(folder), dtype="fp32")
+    state = load_file(folder / "model.safetensors")
+    names = sorted(state)
+    parts = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    for file, held in parts.items():
+        save_file({name: state[name].clone() for name in held}, folder / file)
+    index = {name: file for file, held in parts.items() for name in held}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    ids = rows(local, folder)
+    before = whole.encode(ids, colbert_fp32=True)
+    (folder / "model.safetensors").unlink()
+    sharded = load_encoder(local, str(folder), dtype="fp32")
+    assert set(parts) <= set(sharded.passport.checksums)
+    assert max(differences(before, sharded.encode(ids, colbert_fp32=True)).values()) == 0
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(ModelUnavailable, match="has no weights"):
+        load_encoder(local, str(folder))
+
+
+def test_a_folder_without_weights_is_unavailable(local: Settings, folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelUnavailable, match=r"has no weights\. Put model\.safetensors or pytorch_model\.bin"):
+        load_encoder(local, str(folder))
+
+
+def test_weights_that_do_not_match_the_config_are_invalid(local: Settings, folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    less = {name: value for name, value in state.items() if name != "embeddings.LayerNorm.bias"}
+    save_file(less, folder / "model.safetensors")
+    with pytest.raises(ModelInvalid, match=r"embeddings\.LayerNorm\.bias .* is missing"):
+        load_encoder(local, str(folder))
+    save_file(state | {"embeddings.LayerNorm.bias": torch.zeros(3)}, folder / "model.safetensors")
+    with pytest.raises(ModelInvalid, match=r"has shape \(3,\)"):
+        load_encoder(local, str(folder))
+    (folder / "model.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(ModelInvalid, match="cannot be read"):
+        load_encoder(local, str(folder))
+
+
+def test_weights_under_the_names_of_a_full_model_are_found(local: Settings, folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    renamed = {f"roberta.{name}": value for name, value in state.items()} | {"lm_head.bias": torch.zeros(4)}
+    save_file(renamed, folder / "model.safetensors")
+    assert load_encoder(local, str(folder)).passport.parity is not None
+
+
+def test_a_head_of_another_width_is_invalid(local: Settings, folder: Path) -> None:
+    torch.save({"weight": torch.zeros(1, 9), "bias": torch.zeros(1)}, folder / "sparse_linear.pt")
+    with pytest.raises(ModelInvalid, match=r"sparse_linear\.pt .* linear layer of shape \(1, 32\)"):
+        load_encoder(local, str(folder))
+
+
+def test_a_narrower_colbert_head_is_used_where_the_model_states_it(local: Settings, folder: Path) -> None:
+    torch.save({"weight": torch.randn(16, 32), "bias": torch.zeros(16)}, folder / "colbert_linear.pt")
+    (folder / "trivet_model.json").write_text('{"colbert_dimensions": 16}')
+    encoder = load_encoder(local, str(folder))
+    assert encoder.encode([[0, 5, 2]]).colbert.shape == (2, 16)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+def test_transformers_runs_every_dtype(local: Settings, folder: Path, dtype: str) -> None:
+    encoder = load_encoder(local, str(folder), backend="transformers", dtype=dtype)
+    exact = load_encoder(local, str(folder), backend="packed", dtype="fp32")
+    assert encoder.passport.dtype == dtype
+    ids = rows(local, folder)
+    gaps = differences(encoder.encode(ids, colbert_fp32=True), exact.encode(ids, colbert_fp32=True))
+    assert max(gaps.values()) < (1e-5 if dtype == "fp32" else 0.1)
+
+
+def test_auto_is_packed_on_a_cpu_in_what_the_processor_is_made_for(local: Settings, folder: Path) -> None:
+    encoder = load_encoder(local, str(folder))
+    assert encoder.passport.backend.startswith("packed/")
+    assert encoder.passport.dtype == ("bf16" if runtime.cpu_has_bf16() else "fp32")
+
+
+def test_settings_choose_backend_and_dtype_where_the_call_does_not(local: Settings, folder: Path) -> None:
+    chosen = local.model_copy(update={"encoder_backend": "transformers", "dtype": "fp32"})
+    passport = load_encoder(chosen, str(folder)).passport
+    assert (passport.backend, passport.dtype) == ("transformers", "fp32")
+    assert load_encoder(chosen, str(folder), backend="packed", dtype="bf16").passport.dtype == "bf16"
+
+
+def test_without_the_private_ops_the_packed_backend_computes_the_same_through_public_ones(
+    local: Settings, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = rows(local, folder)
+    fast = load_encoder(local, str(folder), backend="packed", dtype="fp32").encode(ids, colbert_fp32=True)
+
+    def absent(*_: object) -> None:
+        raise AttributeError("'_OpNamespace' 'mkldnn' object has no attribute '_reorder_linear_weight'")
+
+    monkeypatch.setattr(onednn.PackedLinear, "__init__", absent)
+    onednn._agrees.cache_clear()
+    try:
+        plain = load_encoder(local, str(folder), backend="packed", dtype="fp32")
+        assert plain.passport.backend == "packed/torch"
+        assert max(differences(fast, plain.encode(ids, colbert_fp32=True)).values()) < 1e-5
+    finally:
+        onednn._agrees.cache_clear()
+
+
+def test_private_ops_that_compute_something_else_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn.PackedLinear, "__call__", lambda self, x, gelu=False: x.new_zeros((len(x), 96)))
+    onednn._agrees.cache_clear()
+    try:
+        assert onednn.best_linear(torch.float32) is onednn.PlainLinear
+    finally:
+        onednn._agrees.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("model", "backend", "dtype", "message"),
+    [
+        ("random", "onnx", "auto", "No encoder backend is called 'onnx'"),
+        ("random", "packed", "fp16", "runs on a CPU in fp32 or bf16"),
+        ("random", "packed", "int4", "No dtype is called 'int4'"),
+        ("random", "fake", "auto", "'fake' cannot run the model 'random'"),
+        ("fake", "packed", "auto", "'packed' cannot run the model 'fake'"),
+    ],
+)
+def test_what_a_backend_cannot_do_is_refused(
+    local: Settings, folder: Path, model: str, backend: str, dtype: str, message: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        load_encoder(local, str(folder) if model == "random" else model, backend=backend, dtype=dtype)
+
+
+def test_another_activation_is_left_to_transformers(local: Settings, folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
+    with pytest.raises(ModelInvalid, match=r"'relu'.*TRIVET_ENCODER_BACKEND=transformers"):
+        load_encoder(local, str(folder), backend="packed")
+    assert load_encoder(local, str(folder), backend="transformers").passport.parity is None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it is about machines without CUDA")
+def test_cuda_that_is_not_there_is_refused(local: Settings, folder: Path) -> None:
+    with pytest.raises(InvalidRequest, match="TRIVET_DEVICE is cuda"):
+        load_encoder(local.model_copy(update={"device": "cuda"}), str(folder))
+    with pytest.raises(InvalidRequest, match="TRIVET_DEVICE is 'tpu'"):
+        runtime.pick_device("tpu")
+
+
+def test_the_passport_has_the_checksums_of_all_files_and_a_measured_parity(local: Settings, folder: Path) -> None:
+    passport = load_encoder(local, str(folder), dtype="fp32").passport
+    names = {"config.json", "tokenizer.json", "1_Pooling/config.json", "sparse_linear.pt", "colbert_linear.pt"}
+    assert names | {"model.safetensors"} <= set(passport.checksums)
+    for name, value in passport.checksums.items():
+        assert value == hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    assert passport.parity is not None
+    assert 0 <= passport.parity < 1e-5
+    assert {"torch", "numpy", "trivet", "python"} <= set(passport.library_versions)
+
+
+def test_parity_and_checksums_are_computed_again_only_for_other_files(
+    local: Settings, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = load_encoder(local, str(folder), dtype="bf16").passport
+    monkeypatch.setattr(packed, "PlainLinear", None)  # would fail if a plain pass were made
+    monkeypatch.setattr("trivet.encoder.canary.PlainLinear", None)
+    assert load_encoder(local, str(folder), dtype="bf16").passport == first
+    assert first.parity is not None
+    assert first.parity > 1e-5
+    with pytest.raises(TypeError):
+        load_encoder(local, str(folder), dtype="fp32")
+
+
+class Hungry(TorchEncoder):
+    """Fails in its forward pass as it is told."""
+
+    error: Exception | None = None
+
+    def prepare(self, state: object) -> None:
+        pass
+
+    def hidden(self, batch: object) -> torch.Tensor:
+        if self.error is not None:
+            raise self.error
+        return torch.empty(1 << 55)
+
+
+@pytest.fixture
+def hungry(local: Settings, folder: Path) -> Hungry:
+    loaded = load_encoder(local, str(folder), backend="packed", dtype="fp32")
+    assert isinstance(loaded, packed.PackedEncoder)
+    return Hungry(loaded.resolved, loaded.config, loaded.heads, device="cpu", dtype=torch.float32)
+
+
+def test_an_allocation_that_fails_is_out_of_memory(hungry: Hungry) -> None:
+    with pytest.raises(EncoderOutOfMemory, match="no memory for a batch of 3 tokens"):
+        hungry.encode([[0, 5, 2]])
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
+def test_what_torch_and_python_raise_for_it_is_out_of_memory(hungry: Hungry, error: Exception) -> None:
+    hungry.error = error
+    with pytest.raises(EncoderOutOfMemory):
+        hungry.encode([[0, 5, 2]])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: device-side assert triggered"),
+        RuntimeError("shape '[3]' is invalid for input of size 4"),
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied; out of memory of nobody"),
+        ValueError("no"),
+    ],
+)
+def test_no_other_error_is_taken_for_out_of_memory(hungry: Hungry, error: Exception) -> None:
+    hungry.error = error
+    with pytest.raises(type(error)) as caught:
+        hungry.encode([[0, 5, 2]])
+    assert caught.value is error
+
+
+def test_a_state_folder_that_cannot_be_written_stops_nothing_but_conversion(local: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    blocked = local.model_copy(update={"state_dir": tmp_path / "file"})
+    assert load_encoder(blocked, str(write_random_model(tmp_path / "safe", seed=1, layers=1))).passport.checksums
+    pickled = write_random_model(tmp_path / "pickled", seed=1, layers=1, pickled=True)
+    with pytest.raises(ModelUnavailable, match="cannot be written as safetensors"):
+        load_encoder(blocked, str(pickled))
+
+
+def test_random_models_are_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    one, two, three = (
+        load_file(write_random_model(tmp_path / name, seed=seed, layers=1) / "model.safetensors")
+        for name, seed in (("1", 4), ("2", 4), ("3", 5))
+    )
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    name = "encoder.layer.0.output.dense.weight"
+    assert not np.allclose(one[name], three[name])
