@@ -122,12 +122,14 @@ def grapheme_floor(text: str, place: int, low: int) -> int | None:
             break
         begin -= 1
     found = None
-    for match in _CLUSTER.finditer(text, begin, place + _LOOK_BACK):
-        if match.start() > place:
+    # A slice, since the pattern itself looks back over all flags before its beginning.
+    for match in _CLUSTER.finditer(text[begin : place + _LOOK_BACK]):
+        boundary = begin + match.start()
+        if boundary > place:
             break
         # The window's own beginning may lie inside a cluster.
-        if match.start() > low and (match.start() > begin or begin == 0):
-            found = match.start()
+        if boundary > low and (boundary > begin or begin == 0):
+            found = boundary
     return found
 
 

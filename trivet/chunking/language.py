@@ -10,7 +10,7 @@ import regex
 from trivet.errors import MissingDependency
 
 #: Characters that are looked at.
-_SAMPLE = 1000
+_SAMPLE = 500
 _LETTERS = regex.compile(r"\p{L}")
 _DENSE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
 #: Letters below which any answer is a guess; a letter of a dense script says as much as three others.

@@ -35,6 +35,13 @@ _ALIASES = {
 }
 #: Python codecs that are not charsets of documents.
 _NO_CHARSETS = frozenset({"idna", "punycode", "unicode_escape", "raw-unicode-escape", "undefined", "mbcs", "oem"})
+#: The encodings of the web (https://encoding.spec.whatwg.org/#names-and-labels) that a guess may give.
+_GUESSES = (
+    *(f"cp125{last}" for last in range(9)),
+    *("cp932", "euc_jp", "iso2022_jp", "gb18030", "big5", "cp949", "koi8_r", "koi8_u", "cp866", "cp874"),
+    *("iso8859_2", "iso8859_3", "iso8859_4", "iso8859_5", "iso8859_6", "iso8859_7", "iso8859_8", "iso8859_10"),
+    *("iso8859_13", "iso8859_14", "iso8859_15", "iso8859_16"),
+)
 _CONTROL_BYTES = bytes(byte for byte in range(32) if byte not in b"\t\n\v\f\r\x1b") + b"\x7f"
 _UNWANTED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _SAMPLE = 64 << 10
@@ -137,11 +144,15 @@ def _utf16_order(sample: bytes) -> str:
         return ""
     half = len(sample) // 2
     even, odd = sample[0 : 2 * half : 2].count(0), sample[1 : 2 * half : 2].count(0)
+    order = ""
     if odd > 0.4 * half and even * 10 < odd:
-        return "utf-16-le"
-    if even > 0.4 * half and odd * 10 < even:
-        return "utf-16-be"
-    return ""
+        order = "utf-16-le"
+    elif even > 0.4 * half and odd * 10 < even:
+        order = "utf-16-be"
+    # Tables of small numbers have such zeros too, but no letters between them.
+    if order and len(_UNWANTED.findall(sample[: 2 * half].decode(order, "replace"))) * 20 > half:
+        return ""
+    return order
 
 
 def _guess(data: bytes) -> str:
@@ -154,5 +165,5 @@ def _guess(data: bytes) -> str:
         return "utf-8"
     from charset_normalizer import from_bytes
 
-    best = from_bytes(sample).best()
+    best = from_bytes(sample, cp_isolation=list(_GUESSES)).best()
     return charset_codec(best.encoding) if best is not None else "cp1252"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import charset_normalizer  # noqa: F401 - decode() imports it late; here it is warm for every fork
+
 from trivet.errors import EmptyDocument, SourceTooLarge
 from trivet.parse import ParseLimits
 from trivet.parse.decode import Decoded, decode
