@@ -20,6 +20,7 @@ from trivet.ids import redact_url
 from trivet.settings import Settings
 from trivet.stores import Stored
 from trivet.stores.s3_errors import ErrorMap
+from trivet.stores.s3_files import Ranges, Unclosed
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -32,6 +33,26 @@ READ_SECONDS = 60.0
 READ_AHEAD = 256 << 10
 _MULTIPART = TransferConfig(multipart_threshold=16 << 20, multipart_chunksize=16 << 20, max_concurrency=4)
 _METADATA_SHA256 = "sha256"
+
+
+class _Sessions:
+    """The boto3 session of this process: it keeps what is slow to load. Clients are thread-safe, it is not."""
+
+    def __init__(self) -> None:
+        self._renew()
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self.lock = threading.Lock()
+        self._session: boto3.session.Session | None = None
+
+    def session(self) -> boto3.session.Session:
+        """To be called and used under `lock`."""
+        self._session = self._session or boto3.session.Session()
+        return self._session
+
+
+_sessions = _Sessions()
 
 
 class S3Store:
@@ -84,15 +105,15 @@ class S3Store:
     def _connect(self) -> S3Client:
         settings = self._settings
         try:
-            # A session of its own: boto3's default one is not thread-safe.
-            client: S3Client = boto3.session.Session().client(
-                "s3",
-                endpoint_url=settings.s3_endpoint or None,
-                region_name=settings.s3_region,
-                aws_access_key_id=settings.s3_access_key or None,
-                aws_secret_access_key=settings.s3_secret_key.get_secret_value() or None,
-                config=self._config,
-            )
+            with _sessions.lock:
+                client: S3Client = _sessions.session().client(
+                    "s3",
+                    endpoint_url=settings.s3_endpoint or None,
+                    region_name=settings.s3_region,
+                    aws_access_key_id=settings.s3_access_key or None,
+                    aws_secret_access_key=settings.s3_secret_key.get_secret_value() or None,
+                    config=self._config,
+                )
         except (ValueError, BotoCoreError):
             raise InvalidRequest(
                 f"The S3 endpoint {self.endpoint!r} or region {settings.s3_region!r} is not valid.",
@@ -150,7 +171,7 @@ class S3Store:
 
     def open(self, key: str) -> BinaryIO:
         """A seekable reader of one version of the key: replaced while it is read, it raises `StoreConflict`."""
-        return cast("BinaryIO", io.BufferedReader(_Ranges(self, self.head(key)), READ_AHEAD))
+        return cast("BinaryIO", io.BufferedReader(Ranges(self.head(key), self.read_range), READ_AHEAD))
 
     def read_range(self, stored: Stored, start: int, end: int) -> bytes:
         """Bytes `[start, end)` of exactly this version of a key."""
@@ -166,7 +187,7 @@ class S3Store:
         """Write a file from where it stands to its end, in parts of 16 MiB where it has more."""
         with self._errors.during("write", key):
             self._client.upload_fileobj(
-                cast("BinaryIO", _Unclosed(file)),
+                cast("BinaryIO", Unclosed(file)),
                 self.bucket,
                 key,
                 ExtraArgs={"Metadata": {_METADATA_SHA256: sha256}} if sha256 else None,
@@ -231,55 +252,3 @@ def _after_fork(store: S3Store) -> None:
             live._forget()  # noqa: SLF001 # the hook is part of the class, outside it so as not to keep it alive
 
     os.register_at_fork(after_in_child=forget)
-
-
-class _Ranges(io.RawIOBase):
-    """One version of an object as a seekable file."""
-
-    def __init__(self, store: S3Store, stored: Stored) -> None:
-        super().__init__()
-        self._store = store
-        self._stored = stored
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._stored.size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # what BufferedReader passes
-        start, end = self._position, min(self._position + len(buffer), self._stored.size)
-        if end <= start:
-            return 0
-        body = self._store.read_range(self._stored, start, end)
-        buffer[: len(body)] = body
-        self._position += len(body)
-        return len(body)
-
-
-class _Unclosed:
-    """A file that boto3 cannot close: it belongs to the caller."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-
-    def read(self, size: int = -1) -> bytes:
-        return self._file.read(size)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def close(self) -> None:
-        """Leave it open."""
