@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import random
 import zipfile
@@ -58,7 +59,9 @@ def _squeezed(text: str) -> str:
     return "".join(text.split())
 
 
-def _parse(settings: Settings, folder: Path, data: bytes, stated: str = "", name: str = "", charset: str = "") -> Document:
+def _parse(
+    settings: Settings, folder: Path, data: bytes, stated: str = "", name: str = "", charset: str = ""
+) -> Document:
     """Sniff and parse, as the prepare stage does."""
     path = folder / "source"
     path.write_bytes(data)
@@ -124,12 +127,11 @@ def test_the_sandbox_gives_what_the_parser_gives(
     assert sandbox.parse(limits, path, media_type, "") == direct
 
 
-def test_damaged_documents_give_a_document_or_a_clear_error(
-    limits: Settings, tmp_path: Path, media_type: str
-) -> None:
+def test_damaged_documents_give_a_document_or_a_clear_error(limits: Settings, tmp_path: Path, media_type: str) -> None:
     rng = random.Random(media_type)
     path = tmp_path / "source"
     outcomes = set()
+    messages: list[str] = []
     for number in range(_FUZZ_CASES):
         whole = WRITERS[media_type](REPORTS[number % len(REPORTS)])
         if media_type == DOCX and number % 2:
@@ -141,9 +143,9 @@ def test_damaged_documents_give_a_document_or_a_clear_error(
             _assert_sound(sandbox.parse(limits, path, media_type, ""))
             outcomes.add("document")
         except SourceError as error:
-            assert len(error.message.splitlines()) == 1
-            assert "Traceback" not in error.message
             outcomes.add(error.code)
+            messages.append(error.message)
+    assert all(len(message.splitlines()) == 1 and message.endswith(".") for message in messages)
     # A checksum finds all damage to a DOCX file, and XML has no repair.
     assert outcomes >= ({"corrupt_document"} if media_type == DOCX else {"document"})
 
@@ -295,7 +297,7 @@ def test_content_wins_over_what_the_source_states(limits: Settings, tmp_path: Pa
 
 
 def test_bad_utf8_is_kept_readable_and_counted(limits: Settings, tmp_path: Path) -> None:
-    data = "Größe und Länge, überall gemessen. ".encode() * 9 + b"\xff\xfe\xfa" + " Ende.".encode()
+    data = "Größe und Länge, überall gemessen. ".encode() * 9 + b"\xff\xfe\xfa" + b" Ende."
     document = _parse(limits, tmp_path, data, "text/plain")
     assert document.text.endswith("\ufffd\ufffd\ufffd Ende.")
     assert [note.count for note in document.skipped] == [3]
@@ -338,10 +340,8 @@ def test_external_entities_are_not_read(limits: Settings, tmp_path: Path) -> Non
         b'<w:document xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"><w:body><w:p><w:r>'
         b"<w:t>public &x;</w:t></w:r></w:p></w:body></w:document>"
     )
-    try:
+    with contextlib.suppress(CorruptDocument):
         assert "secret words" not in _parse(limits, tmp_path, data, DOCX).text
-    except CorruptDocument:
-        pass
 
 
 def test_pages_without_text_are_counted_and_named(limits: Settings, tmp_path: Path) -> None:

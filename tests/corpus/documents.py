@@ -34,16 +34,20 @@ REPORTS = (
             (
                 "How a turbine works",
                 (
-                    "A wind turbine turns the motion of the air into electricity. Its blades sweep an area larger than "
-                    "a football field, and a gearbox or a ring generator makes the slow rotation useful.",
+                    (
+                        "A wind turbine turns the motion of the air into electricity. Its blades sweep an area larger "
+                        "than a football field, and a gearbox or a ring generator makes the slow rotation useful."
+                    ),
                     "The power grows with the cube of the wind speed, so that a small gain in wind is worth much.",
                 ),
             ),
             (
                 "What the grid needs",
                 (
-                    "Wind does not blow on demand. Storage, long lines and flexible consumers balance what the weather "
-                    "gives, and forecasts tell operators a day ahead how much will come.",
+                    (
+                        "Wind does not blow on demand. Storage, long lines and flexible consumers balance what the "
+                        "weather gives, and forecasts tell operators a day ahead how much will come."
+                    ),
                 ),
             ),
         ),
@@ -56,16 +60,20 @@ REPORTS = (
             (
                 "Wie ein Windrad arbeitet",
                 (
-                    "Ein Windrad wandelt die Bewegung der Luft in Strom um. Seine Flügel überstreichen eine Fläche, "
-                    "größer als ein Fußballfeld, und ein Getriebe macht die langsame Drehung nutzbar.",
+                    (
+                        "Ein Windrad wandelt die Bewegung der Luft in Strom um. Seine Flügel überstreichen eine "
+                        "Fläche, größer als ein Fußballfeld, und ein Getriebe macht die langsame Drehung nutzbar."
+                    ),
                     "Die Leistung wächst mit der dritten Potenz der Windgeschwindigkeit, darum zählt jeder Meter Höhe.",
                 ),
             ),
             (
                 "Was das Netz braucht",
                 (
-                    "Der Wind weht nicht auf Bestellung. Speicher, lange Leitungen und flexible Verbraucher gleichen "
-                    "aus, was das Wetter gibt, und Prognosen sagen am Vortag, wie viel kommen wird.",
+                    (
+                        "Der Wind weht nicht auf Bestellung. Speicher, lange Leitungen und flexible Verbraucher "
+                        "gleichen aus, was das Wetter gibt, und Prognosen sagen am Vortag, wie viel kommen wird."
+                    ),
                 ),
             ),
         ),
@@ -78,16 +86,20 @@ REPORTS = (
             (
                 "風車のしくみ",
                 (
-                    "風力発電機は空気の運動を電気に変える装置である。羽根はサッカー場よりも広い面積を掃き、"
-                    "増速機がゆっくりとした回転を役に立つものにする。",
+                    (
+                        "風力発電機は空気の運動を電気に変える装置である。羽根はサッカー場よりも広い面積を掃き、"
+                        "増速機がゆっくりとした回転を役に立つものにする。"
+                    ),
                     "出力は風速の三乗に比例して大きくなるため、わずかな風の違いが大きな意味を持つ。",
                 ),
             ),
             (
                 "電力網に必要なもの",
                 (
-                    "風は注文どおりには吹かない。蓄電池や長い送電線、柔軟な需要家が天気の変化を補い、"
-                    "予報によって運用者は翌日の発電量を知ることができる。",
+                    (
+                        "風は注文どおりには吹かない。蓄電池や長い送電線、柔軟な需要家が天気の変化を補い、"
+                        "予報によって運用者は翌日の発電量を知ることができる。"
+                    ),
                 ),
             ),
         ),
@@ -100,16 +112,20 @@ REPORTS = (
             (
                 "كيف تعمل التوربينة",
                 (
-                    "تحول توربينة الرياح حركة الهواء إلى كهرباء. وتغطي شفراتها مساحة أكبر من ملعب كرة القدم، ويجعل "
-                    "صندوق التروس الدوران البطيء مفيدا.",
+                    (
+                        "تحول توربينة الرياح حركة الهواء إلى كهرباء. وتغطي شفراتها مساحة أكبر من ملعب كرة القدم، ويجعل "
+                        "صندوق التروس الدوران البطيء مفيدا."
+                    ),
                     "تنمو القدرة مع مكعب سرعة الرياح، ولذلك فإن الزيادة الصغيرة في الرياح تساوي الكثير.",
                 ),
             ),
             (
                 "ما تحتاجه الشبكة",
                 (
-                    "لا تهب الرياح عند الطلب. ويوازن التخزين والخطوط الطويلة والمستهلكون المرنون ما يعطيه الطقس، "
-                    "وتخبر التوقعات المشغلين قبل يوم بما سيأتي.",
+                    (
+                        "لا تهب الرياح عند الطلب. ويوازن التخزين والخطوط الطويلة والمستهلكون المرنون ما يعطيه الطقس، "
+                        "وتخبر التوقعات المشغلين قبل يوم بما سيأتي."
+                    ),
                 ),
             ),
         ),

@@ -49,15 +49,6 @@ class EvilParser:
     def write(self, size: str) -> str:
         return "x" * int(size)
 
-    def fork(self, _: str) -> str:
-        try:
-            pid = os.fork()
-        except OSError:
-            return "refused"
-        if pid == 0:
-            os._exit(0)
-        return "forked"
-
     def environment(self, _: str) -> str:
         return repr(dict(os.environ))
 
@@ -65,7 +56,7 @@ class EvilParser:
         return Path("/proc/self/status").read_text()
 
     def descriptors(self, _: str) -> str:
-        return " ".join(sorted(os.readlink(f"/proc/self/fd/{fd}") for fd in _open_descriptors()))
+        return " ".join(sorted(str(Path(f"/proc/self/fd/{fd}").readlink()) for fd in _open_descriptors()))
 
     def connect(self, address: str) -> str:
         host, port = address.split(":")

@@ -50,7 +50,9 @@ def pdf(
     encrypted: bool = False,
 ) -> bytes:
     """A PDF; `outline` has (level from 0, title, page index). `encrypted` asks for a password that nobody knows."""
-    glyphs = {character: number + 1 for number, character in enumerate(sorted({c for p in pages for t in p for c in t.text}))}
+    glyphs = {
+        character: number + 1 for number, character in enumerate(sorted({c for p in pages for t in p for c in t.text}))
+    }
     first_page = 6
     first_mark = first_page + 2 * len(pages)
     objects: dict[int, bytes] = {
@@ -75,8 +77,9 @@ def pdf(
     objects[information] = b"<< /Title <feff%s> >>" % title.encode("utf-16-be").hex().encode()
     trailer = b"/Root 1 0 R /Info %d 0 R" % information
     if encrypted:
-        objects[information + 1] = (
-            b"<< /Filter /Standard /V 2 /R 3 /Length 128 /P -44 /O <%s> /U <%s> >>" % (b"5a" * 32, b"a5" * 32)
+        objects[information + 1] = b"<< /Filter /Standard /V 2 /R 3 /Length 128 /P -44 /O <%s> /U <%s> >>" % (
+            b"5a" * 32,
+            b"a5" * 32,
         )
         trailer += b" /Encrypt %d 0 R /ID [<%s> <%s>]" % (information + 1, b"00" * 16, b"00" * 16)
     return _file(objects, trailer)
@@ -87,7 +90,9 @@ def _stream(data: bytes) -> bytes:
 
 
 def _to_unicode(glyphs: dict[str, int]) -> bytes:
-    rows = [b"<%04x> <%s>" % (glyph, character.encode("utf-16-be").hex().encode()) for character, glyph in glyphs.items()]
+    rows = [
+        b"<%04x> <%s>" % (glyph, character.encode("utf-16-be").hex().encode()) for character, glyph in glyphs.items()
+    ]
     blocks = [rows[place : place + 100] for place in range(0, len(rows), 100)]
     body = b"\n".join(b"%d beginbfchar\n%s\nendbfchar" % (len(block), b"\n".join(block)) for block in blocks)
     return (
@@ -98,7 +103,8 @@ def _to_unicode(glyphs: dict[str, int]) -> bytes:
 
 def _content(page: Sequence[Text], glyphs: dict[str, int]) -> bytes:
     rows = [
-        b"/F %g Tf 1 0 0 1 %g %g Tm <%s> Tj" % (t.size, t.x, t.y, b"".join(b"%04x" % glyphs[c] for c in _visual(t.text)))
+        b"/F %g Tf 1 0 0 1 %g %g Tm <%s> Tj"
+        % (t.size, t.x, t.y, b"".join(b"%04x" % glyphs[c] for c in _visual(t.text)))
         for t in page
     ]
     return b"BT\n" + b"\n".join(rows) + b"\nET"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from trivet.values import Document, Heading
 
-#: A heading's line may be this much longer than its title (numbering, markup) before text stands on it too.
+#: A heading's line may be this much longer than its title where that is not in it word for word (markup).
 _MARKUP = 24
 
 
@@ -51,7 +51,9 @@ def _is_bare(text: str, heading: Heading, end: int) -> bool:
     line_end = text.find("\n", heading.start, end)
     if line_end < 0:
         line_end = end
-    if line_end - heading.start > len(heading.title) + _MARKUP:
+    line = text[heading.start : min(line_end, heading.start + len(heading.title) + _MARKUP + 1)]
+    _, found, behind = line.partition(heading.title)
+    if any(character.isalnum() for character in behind) if found else len(line) > len(heading.title) + _MARKUP:
         return False
     # What underlines a heading in Markdown is no text.
     return not any(character.isalnum() for character in text[line_end:end])

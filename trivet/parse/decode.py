@@ -34,7 +34,7 @@ _ALIASES = {
     "utf-32": "utf-32-le",
 }
 #: Python codecs that are not charsets of documents.
-_NO_CHARSETS = frozenset({"idna", "punycode", "unicode_escape", "raw-unicode-escape", "undefined", "mbcs", "oem"})
+_NO_CHARSETS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "mbcs", "oem"})
 #: The encodings of the web (https://encoding.spec.whatwg.org/#names-and-labels) that a guess may give.
 _GUESSES = (
     *(f"cp125{last}" for last in range(9)),
@@ -91,12 +91,8 @@ def decode(data: bytes, charset: str = "") -> Decoded:
             "The document is not text: its bytes are in no known encoding.", hint="State its media type or charset."
         )
     text = data.decode(codec, "replace")
-    bad = text.count("\ufffd")
     skipped: list[Skipped] = []
-    if bad:
-        # U+FFFD may stand in the source itself.
-        bad -= data.decode(codec, "ignore").count("\ufffd")
-    if bad > 0:
+    if (bad := _undecodable(data, codec, text)) > 0:
         skipped.append(Skipped(what="undecodable bytes", reason=f"not valid {codec}; replaced by U+FFFD", count=bad))
     text, cleaned = clean(text)
     return Decoded(text, codec, (*skipped, *cleaned))
@@ -109,6 +105,12 @@ def clean(text: str) -> tuple[str, tuple[Skipped, ...]]:
     if not count:
         return cleaned, ()
     return cleaned, (Skipped(what="control characters", reason="not text; replaced by spaces", count=count),)
+
+
+def _undecodable(data: bytes, codec: str, text: str) -> int:
+    """How many of the U+FFFD in `text` are not in the source itself."""
+    marks = text.count("\ufffd")
+    return marks - data.decode(codec, "ignore").count("\ufffd") if marks else 0
 
 
 def _choose(data: bytes, charset: str) -> tuple[str, bytes]:
@@ -158,7 +160,7 @@ def _utf16_order(sample: bytes) -> str:
 def _guess(data: bytes) -> str:
     sample = data[:_SAMPLE]
     text = sample.decode("utf-8", "replace")
-    bad = text.count("\ufffd")
+    bad = _undecodable(sample, "utf-8", text)
     good = sum(1 for character in text if character > "\x7f") - bad
     # Damaged UTF-8 still has many whole sequences; a legacy encoding has next to none.
     if good > 2 * bad or bad * 1000 < len(sample):

@@ -13,7 +13,7 @@ from lxml.html import HtmlElement
 
 from trivet.errors import CorruptDocument, EmptyDocument
 from trivet.parse import ParseLimits
-from trivet.parse.html_text import FURNITURE, HtmlText, visible_length
+from trivet.parse.html_text import FURNITURE, HtmlText, is_hidden, visible_length
 from trivet.parse.text import read_text
 from trivet.values import Document, Skipped
 
@@ -21,8 +21,19 @@ _META_CHARSET = re.compile(rb"<meta[^>]+charset\s*=\s*[\"']?\s*([A-Za-z0-9._:-]+
 _XML_CHARSET = re.compile(rb"^\s*<\?xml[^>]+encoding\s*=\s*[\"']([A-Za-z0-9._:-]+)", re.IGNORECASE)
 #: Main content shorter than this share of the body without its furniture is a wrong guess.
 _MIN_SHARE = 0.4
-#: The size above which trafilatura gives up by itself.
-_MAX_MAIN_CONTENT = 20_000_000
+#: Headings that are looked for in the main content.
+_LOOKED_AT = 50
+#: trafilatura's heuristics stumble over some pages; the whole body is read then.
+_STUMBLES = (
+    etree.LxmlError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    IndexError,
+    AssertionError,
+    RecursionError,
+)
 
 
 class HtmlParser:
@@ -37,7 +48,7 @@ class HtmlParser:
         decoded = read_text(path, charset or _declared_charset(path), limits)
         tree = _tree(decoded.text)
         title, language = _title(tree), _language(tree)
-        content, skipped = _content(decoded.text, tree, limits)
+        content, skipped = _content(tree, limits)
         text = content.builder.text
         if not text:
             raise EmptyDocument("The page has no text in it.", hint="Pages that scripts fill are not rendered.")
@@ -69,18 +80,21 @@ def _tree(text: str) -> Any:
         tree = lxml_html.document_fromstring(text.encode("utf-8", "replace"), parser=parser)
     except (etree.LxmlError, ValueError, AssertionError) as error:
         raise CorruptDocument(f"The HTML cannot be read ({type(error).__name__}).") from None
+    for element in [element for element in tree.iter() if element is not tree and is_hidden(element)]:
+        if element.getparent() is not None:
+            element.drop_tree()
     return tree
 
 
-def _content(source: str, tree: Any, limits: ParseLimits) -> tuple[HtmlText, tuple[Skipped, ...]]:
+def _content(tree: Any, limits: ParseLimits) -> tuple[HtmlText, tuple[Skipped, ...]]:
     """The text to ingest, and a receipt for the visible text that was left out."""
     body = tree.find("body")
     root = body if body is not None else tree
     everything = visible_length(root)
     whole = HtmlText(limits.max_text_bytes, skip=FURNITURE)
     whole.read(root)
-    main = _main_content(source, limits)
-    if main is not None and main.characters >= _MIN_SHARE * whole.characters:
+    main = _main_content(tree, limits)
+    if main is not None and main.characters >= _MIN_SHARE * whole.characters and _keeps_headings(main, whole):
         _restore_title(main, tree, limits)
         chosen, reason = main, "outside the main content (navigation, footer and the like)"
     else:
@@ -94,24 +108,28 @@ def _content(source: str, tree: Any, limits: ParseLimits) -> tuple[HtmlText, tup
     return chosen, tuple(skipped)
 
 
-def _main_content(source: str, limits: ParseLimits) -> HtmlText | None:
-    if len(source) > _MAX_MAIN_CONTENT:
-        return None
+def _keeps_headings(main: HtmlText, whole: HtmlText) -> bool:
+    """Whether no heading is lost whose text was kept: the extraction flattens short pages. A lone h1 is restored."""
+    titles = {heading.title for heading in main.builder.headings}
+    tops = sum(heading.level == 1 for heading in whole.builder.headings)
+    lost = [
+        heading
+        for heading in whole.builder.headings
+        if heading.title not in titles and not (heading.level == 1 and tops == 1)
+    ]
+    kept, text = "".join(main.builder.text.split()), whole.builder.text
+    for heading in lost[:_LOOKED_AT]:
+        start = heading.start + len(heading.title)
+        following = "".join(text[start : start + 200].split())[:40]
+        if following and following in kept:
+            return False
+    return True
+
+
+def _main_content(tree: Any, limits: ParseLimits) -> HtmlText | None:
     try:
-        found = trafilatura.bare_extraction(
-            source, include_comments=False, include_tables=True, include_formatting=True
-        )
-    except (
-        etree.LxmlError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        KeyError,
-        IndexError,
-        AssertionError,
-        RecursionError,
-    ):
-        # Its heuristics stumble over some pages; the whole body is read then.
+        found = trafilatura.bare_extraction(tree, include_comments=False, include_tables=True, include_formatting=True)
+    except _STUMBLES:
         return None
     body = getattr(found, "body", None)
     if body is None:

@@ -177,7 +177,7 @@ class HtmlText:
             self._verbatim -= 1
         elif name in _BLOCKS:
             self._flush()
-            if name in ("ul", "ol", "list", "table"):
+            if name in ("ul", "ol", "list", "table") and not self._items:
                 self._separator = "\n\n"
 
     def _row(self) -> None:
@@ -223,8 +223,11 @@ def _hidden(element: Any, name: str, skip: frozenset[str]) -> bool:
     # trafilatura calls its headings "head", as HTML calls what is never shown.
     if name in _INVISIBLE and not (name == "head" and element.get("rend")):
         return True
-    if name in skip or (skip and (element.get("role") or "") in _FURNITURE_ROLES):
-        return True
+    return name in skip or bool(skip and (element.get("role") or "") in _FURNITURE_ROLES)
+
+
+def is_hidden(element: Any) -> bool:
+    """Whether an HTML element says of itself that it is not shown."""
     style = (element.get("style") or "").replace(" ", "").lower()
     return element.get("hidden") is not None or "display:none" in style
 

@@ -22,6 +22,7 @@ from trivet.settings import Settings
 from trivet.values import Document
 
 _ANSWER_BYTES = 4096
+_PROGRAM = ("-m", "trivet.parse.child")
 #: What the helper may take beyond the document's own time: its start and the first import of a parser.
 _GRACE_SECONDS = 30.0
 
@@ -70,7 +71,7 @@ class _Helper:
         self._link, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell, no argument from outside
-                [sys.executable, "-P", "-m", "trivet.parse.child", str(theirs.fileno())],
+                [sys.executable, "-P", *_PROGRAM, str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
                 env=_environment(),
                 cwd="/",
