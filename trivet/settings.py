@@ -113,8 +113,8 @@ class Settings(BaseSettings):
     embedded_s3_bytes: int = Field(160 << 20, ge=64 << 20)
     #: Processes of one prefork worker for prepare and commit, as `trivet up` starts it.
     cpu_concurrency: int = Field(2, ge=1)
-    #: Embed workers that `trivet up` starts.
-    embed_workers: int = Field(1, ge=0)
+    #: Embed workers that `trivet up` starts; none given: one on a GPU, one per core up to four on a CPU.
+    embed_workers: int | None = Field(None, ge=0)
     #: How long a worker may finish what it holds when it is told to stop.
     stop_seconds: float = Field(30.0, gt=0)
     #: A file that a worker process makes when it takes work.

@@ -58,7 +58,7 @@ def forward(
     for colbert in (True, False):
         rows = [Row(w, c) for w, work in enumerate(works) if work.colbert is colbert for c in range(len(work.chunks))]
         lengths = [works[row.work].chunks[row.place].token_count for row in rows]
-        for batch in pack(lengths, budget):
+        for batch in pack(lengths, budget, padded=encoder.padded):
             todo = [rows[i] for i in batch]
             for result in _encode(encoder, works, todo, colbert, wanted, failed):
                 if isinstance(result, Failed):
