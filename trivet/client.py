@@ -1,10 +1,10 @@
 """The client for web apps: talks to the ledger, imports no torch.
 
-    from trivet import Trivet
+from trivet import Trivet
 
-    trivet = Trivet("redis://localhost:6380/0")
-    task = trivet.ingest("https://example.com/report.pdf", collection="docs")
-    print(task.wait().state)
+trivet = Trivet("redis://localhost:6380/0")
+task = trivet.ingest("https://example.com/report.pdf", collection="docs")
+print(task.wait().state)
 """
 
 from __future__ import annotations

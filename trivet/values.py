@@ -84,7 +84,9 @@ class Spec(Frozen):
     @property
     def hash(self) -> str:
         """16 hex digits over everything that changes what is stored."""
-        return digest([self.pipeline.model_dump(mode="json"), self.model.model_dump(mode="json", exclude={"requested"})])
+        return digest(
+            [self.pipeline.model_dump(mode="json"), self.model.model_dump(mode="json", exclude={"requested"})]
+        )
 
 
 class Collection(Frozen):

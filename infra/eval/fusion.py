@@ -108,14 +108,16 @@ def queries(corpus: Corpus, short: str, embed: Embedder) -> list[Query]:
 
 
 def _scored(group: str, language: str, asked: Sequence[Legs], passages: Sequence[Legs]) -> Iterator[Query]:
+    dense = np.concatenate([passage.dense for passage in passages])
+    terms = [(p.sparse_ids, p.sparse_weights, p.sparse_offsets) for p in passages]
+    tokens = np.concatenate([p.colbert for p in passages]).astype(np.float32)
+    ends = np.cumsum([0, *(len(p.colbert) for p in passages)])
     for i, query in enumerate(asked):
-        dense = dense_scores(query.dense[0], np.concatenate([p.dense for p in passages]))
-        terms = [(p.sparse_ids, p.sparse_weights, p.sparse_offsets) for p in passages]
-        sparse = np.array([sparse_scores(query.sparse_ids, query.sparse_weights, *row)[0] for row in terms])
-        ends = np.cumsum([0, *(len(p.colbert) for p in passages)])
-        tokens = query.colbert.astype(np.float32)
-        colbert = colbert_scores(tokens, np.concatenate([p.colbert for p in passages]), ends)
-        legs = {Leg.DENSE: dense, Leg.SPARSE: sparse, Leg.COLBERT: colbert}
+        legs = {
+            Leg.DENSE: dense_scores(query.dense[0], dense),
+            Leg.SPARSE: np.array([sparse_scores(query.sparse_ids, query.sparse_weights, *row)[0] for row in terms]),
+            Leg.COLBERT: colbert_scores(query.colbert.astype(np.float32), tokens, ends),
+        }
         yield Query(group, language, f"{i:04}", {leg: _ranked(leg, scores) for leg, scores in legs.items()})
 
 

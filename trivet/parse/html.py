@@ -92,10 +92,10 @@ def _content(tree: Any, limits: ParseLimits) -> tuple[HtmlText, tuple[Skipped, .
     root = body if body is not None else tree
     everything = visible_length(root)
     whole = HtmlText(limits.max_text_bytes, skip=FURNITURE)
-    whole.read(root)
+    whole.read(_marked_main(root, everything))
     main = _main_content(tree, limits)
     if main is not None and main.characters >= _MIN_SHARE * whole.characters and _keeps_headings(main, whole):
-        _restore_title(main, tree, limits)
+        _restore_title(main, whole, limits)
         chosen, reason = main, "outside the main content (navigation, footer and the like)"
     else:
         if not whole.builder.text:
@@ -139,16 +139,21 @@ def _main_content(tree: Any, limits: ParseLimits) -> HtmlText | None:
     return content if content.builder.text else None
 
 
-def _restore_title(content: HtmlText, tree: Any, limits: ParseLimits) -> None:
+def _marked_main(root: Any, everything: int) -> Any:
+    """The element that the page itself marks as its main content, if that is one and holds enough; else `root`."""
+    marked = root.xpath(".//main | .//*[@role='main']")
+    if len(marked) == 1 and visible_length(marked[0]) >= _MIN_SHARE * everything:
+        return marked[0]
+    return root
+
+
+def _restore_title(content: HtmlText, whole: HtmlText, limits: ParseLimits) -> None:
     """Put the page's only h1 first if the extraction lost it: the path of every other heading begins there."""
-    tops = [element for element in tree.iter("h1") if "".join(element.itertext()).strip()]
-    if len(tops) != 1:
-        return
-    title = " ".join("".join(tops[0].itertext()).split())
-    if title in content.builder.text[: 2000 + len(title)]:
+    tops = [heading.title for heading in whole.builder.headings if heading.level == 1]
+    if len(tops) != 1 or tops[0] in content.builder.text[: 2000 + len(tops[0])]:
         return
     first = HtmlText(limits.max_text_bytes)
-    first.builder.heading(1, title)
+    first.builder.heading(1, tops[0])
     content.prepend(first)
 
 

@@ -17,8 +17,8 @@ gives 0.5, or 0 for zscore):
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from trivet.errors import InvalidRequest
@@ -86,8 +86,8 @@ def dbsf(legs: Mapping[Leg, LegScores], fusion: Fusion) -> dict[str, float]:
 
     def normalized(_leg: Leg, scores: Mapping[str, float]) -> tuple[dict[str, float], float]:
         values = list(scores.values())
-        deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-        low = statistics.fmean(values) - 3 * deviation
+        mean, deviation = _moments(values, len(values) - 1)
+        low = mean - 3 * deviation
         if deviation <= _noise(values):
             return dict.fromkeys(scores, 0.5), 0.0
         return {chunk: min(max((s - low) / (6 * deviation), 0.0), 1.0) for chunk, s in scores.items()}, 0.0
@@ -126,7 +126,7 @@ def _normalized(leg: Leg, scores: Mapping[str, float], how: str) -> tuple[dict[s
         return dict(scores), min(0.0, *scores.values())
     values = list(scores.values())
     if how == "zscore":
-        mean, deviation = statistics.fmean(values), statistics.pstdev(values)
+        mean, deviation = _moments(values, len(values))
         if deviation <= _noise(values):
             return dict.fromkeys(scores, 0.0), 0.0
         return {chunk: (s - mean) / deviation for chunk, s in scores.items()}, (min(values) - mean) / deviation
@@ -134,6 +134,12 @@ def _normalized(leg: Leg, scores: Mapping[str, float], how: str) -> tuple[dict[s
     if high - low <= _noise(values):
         return dict.fromkeys(scores, 0.5), 0.0
     return {chunk: max((s - low) / (high - low), 0.0) for chunk, s in scores.items()}, 0.0
+
+
+def _moments(values: Sequence[float], divisor: int) -> tuple[float, float]:
+    """Mean, and standard deviation with this divisor; fsum makes both independent of the order."""
+    mean = math.fsum(values) / len(values)
+    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / max(divisor, 1))
 
 
 def _noise(values: Iterable[float]) -> float:

@@ -14,7 +14,6 @@ from pydantic import SecretStr
 from trivet.settings import Settings
 from trivet.supervisor.roots import find_root
 
-
 #: Each holds weights of its own.
 _MOST_CPU_ENCODERS = 4
 
