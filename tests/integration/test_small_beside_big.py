@@ -1,0 +1,65 @@
+"""Two hundred small objects and one of a thousand pages, at once: all complete, and the small ones do not wait.
+
+With a small random model in bge-m3's layout, so that the real encoder runs; `make big` does it with the real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.fetch_servers import Server, answer
+from tests.support.documents import lines, pdf, prose
+from tests.support.fleet import Fleet, fleet, terminal_events, wait_for_all
+from trivet.client import Trivet
+from trivet.encoder.random_model import write_random_model
+from trivet.settings import Settings
+from trivet.values import TaskState
+
+SMALL = 200
+PAGES = 1000
+
+
+@pytest.fixture(scope="module")
+def source() -> Iterator[Server]:
+    pages = {f"/{n}": answer(prose(n, 40).encode(), Content_Type="text/plain") for n in range(SMALL)}
+    big = pdf(lines(prose(n, 250)) for n in range(PAGES))
+    server = Server({**pages, "/big.pdf": answer(big, Content_Type="application/pdf")})
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def live(settings: Settings, source: Server, tmp_path: Path) -> Settings:
+    write_random_model(tmp_path / "models" / "small", seed=1, hidden=32, layers=1, heads=2)
+    return settings.model_copy(
+        update={
+            "model_dir": tmp_path / "models",
+            "model_aliases": {"BAAI/bge-m3": "small"},
+            "allow_addresses": (source.place,),
+            "encoder_threads": 1,
+        }
+    )
+
+
+@pytest.fixture
+def workers(live: Settings) -> Iterator[Fleet]:
+    with fleet(live) as made:
+        yield made
+
+
+def test_the_small_ones_do_not_wait_for_the_big_one(workers: Fleet, live: Settings, source: Server) -> None:
+    workers.start_all()
+    client = Trivet(settings=live)
+    client.create_collection("docs")
+    big = client.ingest(source.url("/big.pdf"), collection="docs", object_id="big")
+    small = [client.ingest(source.url(f"/{n}"), collection="docs").task_id for n in range(SMALL)]
+    views = wait_for_all(client, [*small, big.task_id], seconds=240)
+    assert {view.state for view in views} == {TaskState.COMPLETED}
+    assert views[-1].pages == PAGES
+    # In the order of the stream: the big one's event is the last but for stragglers that were staged after it.
+    order = list(terminal_events(client))
+    assert len(order) == SMALL + 1
+    assert order.index(big.task_id) >= SMALL * 0.95
