@@ -95,13 +95,13 @@ def _content(tree: Any, limits: ParseLimits) -> tuple[HtmlText, tuple[Skipped, .
     whole.read(_marked_main(root, everything))
     main = _main_content(tree, limits)
     if main is not None and main.characters >= _MIN_SHARE * whole.characters and _keeps_headings(main, whole):
-        _restore_title(main, whole, limits)
         chosen, reason = main, "outside the main content (navigation, footer and the like)"
     else:
         if not whole.builder.text:
             whole = HtmlText(limits.max_text_bytes)
             whole.read(root)
         chosen, reason = whole, "page furniture (navigation, footer and the like)"
+    _restore_title(chosen, whole, root, limits)
     skipped = list(chosen.builder.skipped())
     if (left_out := everything - chosen.characters) > 0:
         skipped.append(Skipped(what="characters of the page", reason=reason, count=left_out))
@@ -147,9 +147,11 @@ def _marked_main(root: Any, everything: int) -> Any:
     return root
 
 
-def _restore_title(content: HtmlText, whole: HtmlText, limits: ParseLimits) -> None:
-    """Put the page's only h1 first if the extraction lost it: the path of every other heading begins there."""
+def _restore_title(content: HtmlText, whole: HtmlText, root: Any, limits: ParseLimits) -> None:
+    """Put the page's only h1 first if it was lost: the path of every other heading begins there."""
     tops = [heading.title for heading in whole.builder.headings if heading.level == 1]
+    # Many pages keep it in their header.
+    tops = tops or [title for title in (" ".join("".join(top.itertext()).split()) for top in root.iter("h1")) if title]
     if len(tops) != 1 or tops[0] in content.builder.text[: 2000 + len(tops[0])]:
         return
     first = HtmlText(limits.max_text_bytes)

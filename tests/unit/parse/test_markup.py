@@ -101,6 +101,14 @@ def test_a_page_of_navigation_alone_is_still_text(tmp_path: Path) -> None:
     assert "Home page" in document.text
 
 
+def test_the_title_of_a_page_is_kept_where_its_header_holds_it(tmp_path: Path) -> None:
+    words = "<p>" + "Words that go on and on about one thing. " * 9 + "</p>"
+    page = f"<html><body><header><h1>The title</h1>Slogan</header><main>{words}<h2>Part</h2>{words}</main></body>"
+    document = _parse(tmp_path, page.encode(), "text/html")
+    assert [found[:2] for found in _headings(document)] == [(1, "The title"), (2, "Part")]
+    assert "Slogan" not in document.text
+
+
 def test_hidden_text_stays_hidden(tmp_path: Path) -> None:
     page = b"<html><body><p>Seen words.</p><p hidden>no1</p><p style='display: none'>no2</p><script>no3</script>"
     assert _parse(tmp_path, page, "text/html").text == "Seen words."
