@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from infra.demo.documents import Ready
-from trivet.cli.console import clean, number, out, print_table
-from trivet.cli.search import leg_scores, location, snippet
+from trivet.cli.console import number, out, print_table
+from trivet.cli.search import leg_scores, snippet
 from trivet.client import Trivet
 from trivet.parts.duck import connect
 from trivet.parts.reader import current_manifests
@@ -17,21 +17,21 @@ from trivet.stores import open_store
 from trivet.stores.layout import Layout
 from trivet.values import TaskView
 
+#: Characters of a chunk that are shown, so that a hit takes two lines.
+_WIDTH = 72
+
 #: Question, and why it is asked.
 QUERIES = (
-    ("How does the software find out which boxes a student has ticked?", "English, answered by the PDF"),
-    (
-        "Can anyone be forced to marry?",
-        "cross-lingual: English, answered in Arabic, German and Japanese alone",
-    ),
-    ("What does the caret in ^0.2.3 allow?", "English, with a term that must match to the letter"),
+    ("How can a student be identified from the scanned sheet?", "English, answered by the PDF"),
+    ("Is education free of charge?", "cross-lingual: English, answered in Arabic, German and Japanese alone"),
+    ("Which version does ^0.2.3 match?", "English, with a term that must match to the letter"),
 )
 
 #: Chunks per language, over the files that the manifests list.
 SQL = """\
-SELECT language, count(DISTINCT object_id) AS objects, count(*) AS chunks, sum(token_count)::BIGINT AS tokens,
-       round(avg(len(sparse_ids)), 1) AS terms_per_chunk, any_value(len(dense)) AS dimensions
-FROM chunks GROUP BY language ORDER BY tokens DESC"""
+SELECT coalesce(language, 'unknown') AS language, count(DISTINCT object_id) AS objects, count(*) AS chunks,
+       sum(token_count)::BIGINT AS tokens, round(avg(len(sparse_ids)), 1) AS terms_per_chunk
+FROM chunks GROUP BY ALL ORDER BY tokens DESC"""
 
 
 def headline(text: str) -> None:
@@ -112,14 +112,20 @@ def queries(client: Trivet, collection: str) -> None:
         milliseconds = 1000 * sum(result.stats.seconds.values())
         out().print(f"\n“{question}”  ({why}; {milliseconds:.0f} ms)", style="cyan", soft_wrap=True)
         print_table(
-            (">fused", ">dense", ">sparse", ">colbert", "where", "text"),
+            (">fused", ">dense", ">sparse", ">colbert", "chunk"),
             [_row(hit) for hit in result.hits],
         )
 
 
 def _row(hit: Hit) -> tuple[str, ...]:
     legs = (_score(score) for score in leg_scores(hit).values())
-    return f"{hit.score:.2f}", *legs, location(hit), clean(snippet(hit.text, 90))
+    return f"{hit.score:.2f}", *legs, f"{_place(hit)}\n{snippet(hit.text, _WIDTH)}"
+
+
+def _place(hit: Hit) -> str:
+    page = f"page {hit.page_start}" if hit.page_start else ""
+    # The last heading is the one that is nearest.
+    return snippet(", ".join(filter(None, (hit.object_id, page, *hit.heading_path[-1:]))), _WIDTH)
 
 
 def _score(score: LegScore | None) -> str:
