@@ -51,7 +51,7 @@ class QueryLegs:
 
 
 #: Measured: docs/decisions/0010-default-fusion.md.
-DEFAULT_WEIGHTS: Mapping[Leg, float] = {Leg.DENSE: 1.0, Leg.SPARSE: 0.3, Leg.COLBERT: 1.0}
+DEFAULT_WEIGHTS: Mapping[Leg, float] = {Leg.DENSE: 1.0, Leg.SPARSE: 0.3, Leg.COLBERT: 4.0}
 
 
 class Fusion(Frozen):
