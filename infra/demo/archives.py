@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import certifi
-import httpx
+import httpx2 as httpx
 
 from trivet.errors import CorruptDocument, SourceUnavailable
 

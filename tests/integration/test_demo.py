@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import docx
-import httpx
+import httpx2 as httpx
 import pytest
 
 from infra.demo import archives, documents
