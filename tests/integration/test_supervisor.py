@@ -301,7 +301,12 @@ def test_a_wheel_alone_says_that_it_cannot_run_workers(tmp_path: Path, monkeypat
 
 def test_the_real_workers_take_a_task(alone: Settings, folder: Path, tmp_path: Path) -> None:
     settings = alone.model_copy(
-        update={"model_aliases": {"BAAI/bge-m3": "fake"}, "allow_file_urls": True, "cpu_concurrency": 1}
+        update={
+            "model_aliases": {"BAAI/bge-m3": "fake"},
+            "allow_file_urls": True,
+            "cpu_concurrency": 1,
+            "embed_workers": 1,
+        }
     )
     source = tmp_path / "a.md"
     source.write_text("# Title\n\nSome text.\n" * 20)

@@ -24,9 +24,12 @@ def compose() -> dict[str, Any]:
 
 
 def test_the_workers_are_those_of_make_up(compose: dict[str, Any]) -> None:
-    for spec in worker_specs(Settings()):
+    specs = worker_specs(Settings(embed_workers=1))
+    assert set(compose["services"]) == {"valkey", "s3"} | {spec.name for spec in specs}
+    for spec in specs:
         assert compose["services"][spec.name]["command"] == ["python", *spec.argv[1:]]
-    assert set(compose["services"]) == {"valkey", "s3"} | {spec.name for spec in worker_specs(Settings())}
+        for name, value in spec.env.items():
+            assert re.search(rf"^ENV {name}={value}$", DOCKERFILE, re.MULTILINE)
 
 
 def test_every_name_that_is_used_is_there(compose: dict[str, Any]) -> None:
