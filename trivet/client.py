@@ -15,9 +15,10 @@ from typing import Any
 from trivet.accept import accept, parse_request
 from trivet.broker import celery_ringer, make_app
 from trivet.clock import Clock, SystemClock
-from trivet.errors import InvalidRequest, UnknownCollection, UnknownTask
+from trivet.errors import InvalidRequest
 from trivet.ids import check_name
 from trivet.ledger.redis import RedisLedger
+from trivet.ledger.refusals import unknown_collection, unknown_task
 from trivet.names import Lane
 from trivet.settings import Settings
 from trivet.values import Collection, Event, Pipeline, TaskState, TaskView
@@ -40,7 +41,7 @@ class TaskHandle:
         """The task as it stands. Raises `UnknownTask` once its retention is over."""
         view = self._ledger.task(self.task_id)
         if view is None:
-            raise UnknownTask(f"No task is called {self.task_id[:80]!r}.", hint="List them with: trivet tasks")
+            raise unknown_task(self.task_id)
         return view
 
     def wait(self, timeout: float | None = None) -> TaskView:
@@ -108,10 +109,7 @@ class Trivet:
         """One collection. Raises `UnknownCollection`."""
         found = self._ledger.get_collection(self.namespace, name)
         if found is None:
-            raise UnknownCollection(
-                f"Namespace {self.namespace!r} has no collection {name!r}.",
-                hint=f"Create it: trivet collections create {name}",
-            )
+            raise unknown_collection(self.namespace, name)
         return found
 
     def collections(self) -> list[Collection]:

@@ -53,7 +53,8 @@ def table(figures: Figures) -> str:
     ratio = statistics.median(r.ratio for r in rounds)
     spread = f"{min(r.ratio for r in rounds):.2f}–{max(r.ratio for r in rounds):.2f}"
     lines = [
-        f"{figures.machine}; encoder {figures.backend}; {rounds[0].chunks} chunks, {rounds[0].tokens} tokens per round;",
+        f"{figures.machine}; encoder {figures.backend};",
+        f"{rounds[0].chunks} chunks, {rounds[0].tokens} tokens per round;",
         f"medians of {len(rounds)} rounds, both sides in turn.",
         "",
         "| | chunks/s | tokens/s | ÷ bare encoder (min–max) |",

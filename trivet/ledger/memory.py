@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
-from trivet.errors import LeaseLost, TooLate, UnknownTask
+from trivet.errors import LeaseLost
 from trivet.ledger import Backlog, Ledger, Swept
 from trivet.ledger.memory_intake import MemoryIntake
 from trivet.ledger.memory_queues import Item
+from trivet.ledger.refusals import too_late, unknown_task
 from trivet.ledger.view import task_view
 from trivet.names import ANY, EventKind, Stage
 from trivet.values import ErrorRecord, Event, Lease, Part, Receipt, Spec, TaskState, TaskView, dump
@@ -169,13 +170,11 @@ class MemoryLedger(MemoryIntake, Ledger):
         with self._lock:
             task = self._tasks.get(task_id)
             if task is None:
-                raise UnknownTask(f"No task is called {task_id[:80]!r}.", hint="List them with: trivet tasks")
+                raise unknown_task(task_id)
             if task.state.terminal:
                 return task.state
             if task.state is TaskState.COMMITTING:
-                raise TooLate(
-                    f"Task {task_id} is committing and can no longer be cancelled.", hint="Wait for it to complete."
-                )
+                raise too_late(task_id)
             self._finish(task_id, TaskState.CANCELLED, cancelled_in=task.state)
         self._ring()
         return TaskState.CANCELLED

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from trivet.errors import IdempotencyConflict, UnknownCollection
 from trivet.ledger import Accepted, NewTask
 from trivet.ledger.memory_queues import Item
 from trivet.ledger.memory_state import MemoryState, Row
+from trivet.ledger.refusals import key_conflict, unknown_collection
 from trivet.names import EventKind, Stage
 from trivet.values import Collection, Lease, TaskState, dump
 
@@ -41,19 +41,13 @@ class MemoryIntake(MemoryState):
                 other, fingerprint, until = self._idempotency[key]
                 if until > self._clock.now():
                     if fingerprint != task.fingerprint:
-                        raise IdempotencyConflict(
-                            f"Idempotency key {task.idempotency_key!r} was used for another request, task {other}.",
-                            hint="Use a new key for a new request.",
-                        )
+                        raise key_conflict(task.idempotency_key, other)
                     return Accepted(other, self._tasks[other].state if other in self._tasks else "expired", False)
             if task.task_id in self._tasks:
                 return Accepted(task.task_id, self._tasks[task.task_id].state, False)
             collection = self._collections.get((task.namespace, task.collection))
             if collection is None:
-                raise UnknownCollection(
-                    f"Namespace {task.namespace!r} has no collection {task.collection!r}.",
-                    hint=f"Create it: trivet collections create {task.collection}",
-                )
+                raise unknown_collection(task.namespace, task.collection)
             row = Row(task, dump(collection), collection.pipeline.model_id, self._clock.now())
             self._tasks[task.task_id] = row
             if task.idempotency_key:

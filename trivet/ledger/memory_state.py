@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from trivet.clock import Clock, SystemClock
-from trivet.errors import LeaseLost
 from trivet.ids import event_id
 from trivet.ledger import NewTask, Ringer, no_ringer
 from trivet.ledger.memory_queues import LANES, Item, Queues
+from trivet.ledger.refusals import lease_lost
 from trivet.names import EventKind, Stage
 from trivet.values import Collection, Event, Lease, Part, Spec, TaskState
 
@@ -128,7 +128,7 @@ class MemoryState:
     def _held(self, lease: Lease) -> Row:
         item = self._queues.items.get(lease.item)
         if item is None or item.state != "leased" or item.epoch != lease.epoch:
-            raise LeaseLost(f"The lease of {lease.item} is lost.")
+            raise lease_lost(lease.item)
         return self._tasks[lease.task_id]
 
     def _again(self, name: str, lease: Lease) -> bool:

@@ -9,9 +9,9 @@ from typing import Any
 import redis
 import structlog
 
-from trivet.errors import IdempotencyConflict, LeaseLost, TooLate, UnknownCollection, UnknownTask
 from trivet.ledger import Accepted, Ledger, NewTask, Ringer, Swept, no_ringer
 from trivet.ledger.redis_reading import RedisReader
+from trivet.ledger.refusals import key_conflict, lease_lost, too_late, unknown_collection, unknown_task
 from trivet.names import Stage
 from trivet.settings import Settings
 from trivet.values import Collection, ErrorRecord, Lease, Part, Receipt, Spec, TaskState, dump
@@ -39,7 +39,7 @@ class RedisLedger(RedisReader, Ledger):
     def _transition(self, name: str, lease: Lease, *arguments: Any) -> list[Any]:
         answer = self._run(name, lease.item, lease.epoch, *arguments)
         if answer[0] == "lost":
-            raise LeaseLost(f"The lease of {lease.item} is lost.")
+            raise lease_lost(lease.item)
         return list(answer)
 
     # ------------------------------------------------------------ collections
@@ -71,15 +71,9 @@ class RedisLedger(RedisReader, Ledger):
             task.estimated_bytes,
         )
         if outcome == "unknown_collection":
-            raise UnknownCollection(
-                f"Namespace {task.namespace!r} has no collection {task.collection!r}.",
-                hint=f"Create it: trivet collections create {task.collection}",
-            )
+            raise unknown_collection(task.namespace, task.collection)
         if outcome == "conflict":
-            raise IdempotencyConflict(
-                f"Idempotency key {task.idempotency_key!r} was used for another request, task {task_id}.",
-                hint="Use a new key for a new request.",
-            )
+            raise key_conflict(task.idempotency_key, task_id)
         self._ring(bells)
         return Accepted(task_id, state, outcome == "new")
 
@@ -165,11 +159,9 @@ class RedisLedger(RedisReader, Ledger):
     def cancel(self, task_id: str) -> TaskState:
         outcome, state, *bells = self._run("cancel", task_id)
         if outcome == "unknown":
-            raise UnknownTask(f"No task is called {task_id[:80]!r}.", hint="List them with: trivet tasks")
+            raise unknown_task(task_id)
         if outcome == "too_late":
-            raise TooLate(
-                f"Task {task_id} is committing and can no longer be cancelled.", hint="Wait for it to complete."
-            )
+            raise too_late(task_id)
         self._ring(bells)
         return TaskState(state)
 

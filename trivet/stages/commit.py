@@ -15,6 +15,7 @@ from trivet.faults import fault
 from trivet.names import Stage
 from trivet.parts.plan import Plan, load_plan, parts_hash
 from trivet.stages.context import StageContext
+from trivet.stages.loop import one_by_one
 from trivet.stores.layout import Layout
 from trivet.values import Lease, Manifest, Part, Passport, Receipt, TaskState
 
@@ -22,22 +23,8 @@ log = structlog.get_logger(__name__)
 
 
 def run(ctx: StageContext, deadline: float) -> bool:
-    """Claim and commit one task after another; returns whether work may be left."""
-    while not ctx.stopping():
-        if ctx.clock.monotonic() >= deadline:
-            return True
-        leases = ctx.ledger.claim(Stage.COMMIT, ctx.worker, ctx.operation(), lease_seconds=ctx.settings.lease_seconds)
-        if not leases:
-            return False
-        for lease in leases:
-            ctx.keeper.add([lease])
-            try:
-                commit(ctx, lease)
-            except Exception as error:  # noqa: BLE001 - whatever one commit meets, the next one is tried
-                ctx.settle(lease, error)
-            finally:
-                ctx.keeper.drop(lease)
-    return True
+    """Commit what waits until `deadline` (monotonic); returns whether work may be left."""
+    return one_by_one(ctx, Stage.COMMIT, deadline, commit)
 
 
 def commit(ctx: StageContext, lease: Lease) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 
 import structlog
 
-from trivet.errors import LeaseLost, LedgerUnavailable
+from trivet.errors import LedgerUnavailable
 from trivet.ledger import Ledger
+from trivet.ledger.refusals import lease_lost
 from trivet.names import Stage
 from trivet.settings import Settings
 from trivet.values import Lease
@@ -53,7 +54,7 @@ class LeaseKeeper:
     def check(self, lease: Lease) -> None:
         """Raise `LeaseLost` if it is."""
         if self.lost(lease):
-            raise LeaseLost(f"The lease of {lease.item} is lost.")
+            raise lease_lost(lease.item)
 
     @property
     def held(self) -> list[Lease]:

@@ -20,6 +20,7 @@ from trivet.ledger.queues import embed_queue
 from trivet.names import Stage
 from trivet.parts.plan import Plan, load_plan
 from trivet.stages.context import StageContext
+from trivet.stages.loop import one_by_one
 from trivet.stages.planning import build_plan
 from trivet.stores.layout import Layout
 from trivet.values import Collection, Lease, Receipt, Spec, TaskState, dump
@@ -28,31 +29,8 @@ log = structlog.get_logger(__name__)
 
 
 def run(ctx: StageContext, deadline: float) -> bool:
-    """Claim and prepare one task after another until nothing waits or `deadline` (monotonic) has come.
-
-    Returns whether work may be left.
-    """
-    while not ctx.stopping():
-        if ctx.clock.monotonic() >= deadline:
-            return True
-        leases = ctx.ledger.claim(
-            Stage.PREPARE,
-            ctx.worker,
-            ctx.operation(),
-            lease_seconds=ctx.settings.lease_seconds,
-            max_staged_tokens=ctx.settings.max_staged_tokens,
-        )
-        if not leases:
-            return False
-        for lease in leases:
-            ctx.keeper.add([lease])
-            try:
-                prepare(ctx, lease)
-            except Exception as error:  # noqa: BLE001 - whatever a document does, the next one is prepared
-                ctx.settle(lease, error)
-            finally:
-                ctx.keeper.drop(lease)
-    return True
+    """Prepare what waits until `deadline` (monotonic); returns whether work may be left."""
+    return one_by_one(ctx, Stage.PREPARE, deadline, prepare)
 
 
 def prepare(ctx: StageContext, lease: Lease) -> None:

@@ -1,0 +1,181 @@
+"""What becomes of it: task states, errors, receipts, passports, manifests, events."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from trivet.names import Lane
+from trivet.values.base import Frozen
+
+
+class TaskState(StrEnum):
+    """Where a task stands; the last five are terminal."""
+
+    WAITING = "waiting"  # another task of the same object is active
+    QUEUED = "queued"
+    PREPARING = "preparing"
+    EMBEDDING = "embedding"
+    COMMITTING = "committing"
+    COMPLETED = "completed"
+    SKIPPED = "skipped"  # content and spec unchanged
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"  # a newer task of the same object took its place
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing more will happen by itself."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset(
+    {TaskState.COMPLETED, TaskState.SKIPPED, TaskState.FAILED, TaskState.CANCELLED, TaskState.SUPERSEDED}
+)
+
+
+class ErrorRecord(Frozen):
+    """An error as tasks, events and the CLI show it."""
+
+    code: str
+    message: str
+    hint: str = ""
+    stage: str = ""
+    transient: bool = False
+
+
+class Skipped(Frozen):
+    """Something of a document that was not embedded, and why."""
+
+    what: str
+    reason: str
+    count: int = 1
+
+
+class Receipt(Frozen):
+    """What became of every page and token of one object. Nothing is dropped in silence."""
+
+    media_type: str = ""
+    source_bytes: int = 0
+    source_sha256: str = ""
+    pages: int = 0
+    pages_empty: int = 0
+    characters: int = 0
+    chunks: int = 0
+    tokens_seen: int = 0
+    tokens_embedded: int = 0
+    tokens_reused: int = 0
+    tokens_truncated: int = 0
+    skipped: tuple[Skipped, ...] = ()
+
+
+class Passport(Frozen):
+    """How the parts of a generation were made."""
+
+    requested_model: str
+    model: str
+    revision: str
+    encoder_key: str
+    #: File name → SHA-256 of the weights, heads, tokenizer and config that ran.
+    checksums: dict[str, str] = Field(default_factory=dict)
+    #: What the model says about itself (source, licence, how its heads were made).
+    provenance: str = ""
+    dtype: str
+    device: str
+    backend: str
+    library_versions: dict[str, str] = Field(default_factory=dict)
+    #: Largest absolute difference to fp32 on the model's canary texts, where it was measured.
+    parity: float | None = None
+
+
+class Part(Frozen):
+    """One committed Parquet file."""
+
+    shard: int
+    key: str
+    sha256: str
+    bytes: int
+    rows: int
+    tokens: int
+    #: Hash over the part's inputs: chunk texts, contexts and spec.
+    input_hash: str
+
+
+class Manifest(Frozen):
+    """What a generation consists of; readers go through it and nothing else."""
+
+    schema_version: Literal[1] = 1
+    namespace: str
+    collection: str
+    object_id: str
+    generation: int
+    task_id: str
+    run: int
+    #: Redacted.
+    source_url: str
+    source_sha256: str
+    spec_hash: str
+    input_hash: str
+    created_at: str
+    tombstone: bool = False
+    parts: tuple[Part, ...] = ()
+    receipt: Receipt = Receipt()
+    passports: tuple[Passport, ...] = ()
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class Current(Frozen):
+    """`current.json`: the generation that readers see."""
+
+    schema_version: Literal[1] = 1
+    generation: int
+    manifest: str
+    task_id: str
+    input_hash: str
+    source_sha256: str
+    spec_hash: str
+    tombstone: bool = False
+
+
+class TaskView(Frozen):
+    """A task as anyone may see it."""
+
+    task_id: str
+    namespace: str
+    collection: str
+    object_id: str
+    #: Redacted.
+    url: str
+    state: TaskState
+    lane: Lane
+    run: int = 1
+    created_at: float
+    updated_at: float
+    generation: int | None = None
+    shards: int = 0
+    shards_done: int = 0
+    tokens: int = 0
+    tokens_done: int = 0
+    pages: int = 0
+    chunks: int = 0
+    manifest_key: str | None = None
+    error: ErrorRecord | None = None
+    #: One sentence: what it waits for, or what comes next.
+    reason: str = ""
+
+
+class Event(Frozen):
+    """A CloudEvent 1.0; `data` has the task's id, object, state, generation, figures and error."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    specversion: Literal["1.0"] = "1.0"
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: str
+    datacontenttype: Literal["application/json"] = "application/json"
+    data: dict[str, Any]
