@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rich.text import Text
+
 from infra.demo.documents import Ready
 from trivet.cli.console import number, out, print_table
 from trivet.cli.search import leg_scores, snippet
@@ -17,7 +19,7 @@ from trivet.stores import open_store
 from trivet.stores.layout import Layout
 from trivet.values import TaskView
 
-#: Characters of a chunk that are shown, so that a hit takes two lines.
+#: Cells of a terminal that a chunk may take, so that a hit has two lines.
 _WIDTH = 72
 
 #: Question, and why it is asked.
@@ -119,13 +121,20 @@ def queries(client: Trivet, collection: str) -> None:
 
 def _row(hit: Hit) -> tuple[str, ...]:
     legs = (_score(score) for score in leg_scores(hit).values())
-    return f"{hit.score:.2f}", *legs, f"{_place(hit)}\n{snippet(hit.text, _WIDTH)}"
+    return f"{hit.score:.2f}", *legs, f"{_place(hit)}\n{_cut(hit.text)}"
 
 
 def _place(hit: Hit) -> str:
     page = f"page {hit.page_start}" if hit.page_start else ""
     # The last heading is the one that is nearest.
-    return snippet(", ".join(filter(None, (hit.object_id, page, *hit.heading_path[-1:]))), _WIDTH)
+    return _cut(", ".join(filter(None, (hit.object_id, page, *hit.heading_path[-1:]))))
+
+
+def _cut(text: str) -> str:
+    # Cells, not characters: Chinese and Japanese ones take two.
+    shown = Text(snippet(text))
+    shown.truncate(_WIDTH, overflow="ellipsis")
+    return shown.plain
 
 
 def _score(score: LegScore | None) -> str:

@@ -47,7 +47,7 @@ def up(
         say("Press Ctrl-C to stop.")
     found = start(settings, detach=not foreground, progress=say)
     if not foreground:
-        _print_status(found, json_)
+        _print_status(found, common, json_)
 
 
 def prepare_model(settings: Settings) -> None:
@@ -90,12 +90,12 @@ def status(ctx: typer.Context, json_: JsonFlag = False) -> None:
     except LedgerUnavailable as error:
         reason = str(error)
     if json_:
-        print_json({"system": asdict(found), "backlog": backlog})
+        print_json({"system": asdict(found), "endpoints": _endpoints(common), "backlog": backlog})
     else:
         if found.phase is Phase.DOWN:
             say(f"Nothing that `trivet up` started runs in {found.state_dir}.")
         else:
-            _print_status(found, json_)
+            _print_status(found, common, json_)
         if backlog is not None:
             _print_backlog(backlog)
         else:
@@ -104,9 +104,21 @@ def status(ctx: typer.Context, json_: JsonFlag = False) -> None:
         raise typer.Exit(_NOT_UP)
 
 
-def _print_status(found: Status, as_json: bool) -> None:
+def _endpoints(common: Common) -> dict[str, str]:
+    """Where the servers are, without secrets."""
+    from trivet.ids import redact_url
+
+    settings = common.settings()
+    return {
+        "redis_url": redact_url(settings.redis_url),
+        "s3_endpoint": settings.s3_endpoint,
+        "s3_bucket": settings.s3_bucket,
+    }
+
+
+def _print_status(found: Status, common: Common, as_json: bool) -> None:
     if as_json:
-        print_json(asdict(found))
+        print_json({"system": asdict(found), "endpoints": _endpoints(common)})
         return
     now = time.time()
     rows = [
@@ -123,6 +135,9 @@ def _print_status(found: Status, as_json: bool) -> None:
     print_table(
         ("process", ">pid", "state", ">up", ">restarts", "last end"), rows, title=f"{found.phase} in {found.state_dir}"
     )
+    where = _endpoints(common)
+    say(f"Redis {where['redis_url']}")
+    say(f"S3 {where['s3_endpoint'] or 'AWS'}, bucket {where['s3_bucket']}")
 
 
 def _print_backlog(backlog: dict[str, Any]) -> None:
