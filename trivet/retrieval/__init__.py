@@ -50,7 +50,7 @@ class QueryLegs:
     colbert: NDArray[np.float32]
 
 
-#: Measured: docs/decisions/0010-default-fusion.md.
+#: Measured: docs/decisions/default-fusion.md.
 DEFAULT_WEIGHTS: Mapping[Leg, float] = {Leg.DENSE: 1.0, Leg.SPARSE: 0.3, Leg.COLBERT: 4.0}
 
 
