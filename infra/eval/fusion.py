@@ -13,6 +13,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,11 +60,11 @@ class Embedder:
         """One `Legs` of one row per text; a text is cut at `tokens`."""
         path = self._cache / f"{name}.npz"
         if not path.exists():
-            np.savez(path, **self._encode(texts, kind))
+            np.savez(path, allow_pickle=False, **self._encode(texts, kind))
         stored = np.load(path)
         return [_row(stored, i) for i in range(len(texts))]
 
-    def _encode(self, texts: Sequence[str], kind: Kind) -> dict[str, NDArray[np.generic]]:
+    def _encode(self, texts: Sequence[str], kind: Kind) -> dict[str, NDArray[Any]]:
         self._encoder = self._encoder or load_encoder(self._settings, self._model_id, dtype="fp32")
         ids = [
             row if len(row) <= self._tokens else [*row[: self._tokens - 1], row[-1]]
@@ -79,7 +80,7 @@ class Embedder:
         return {name: getattr(legs, name) for name in Legs.__slots__}
 
 
-def _row(stored: Mapping[str, NDArray[np.generic]], i: int) -> Legs:
+def _row(stored: Mapping[str, NDArray[Any]], i: int) -> Legs:
     terms, tokens = stored["sparse_offsets"], stored["colbert_offsets"]
     t, c = slice(terms[i], terms[i + 1]), slice(tokens[i], tokens[i + 1])
     return Legs(
@@ -95,7 +96,7 @@ def _row(stored: Mapping[str, NDArray[np.generic]], i: int) -> Legs:
 def queries(corpus: Corpus, short: str, embed: Embedder) -> list[Query]:
     """Keywords and titles in each language against its own sections, translated titles against English ones."""
     passages = {language: embed(f"{short}-{language}", corpus.texts[language], "passage") for language in LANGUAGES}
-    found = []
+    found: list[Query] = []
     for language in LANGUAGES:
         titles = embed(f"{short}-{language}-titles", corpus.titles[language], "query")
         found += _scored("titles", language, titles, passages[language])
@@ -151,8 +152,12 @@ def by_group(asked: Sequence[Query], values: NDArray[np.float64]) -> dict[str, f
 def candidates() -> list[Fusion]:
     """What is tried. Dense always weighs 1: only ratios matter."""
     methods: list[dict[str, object]] = [
-        *({"method": "weighted", "normalization": how} for how in ("minmax", "theoretical", "zscore", "none")),
-        *({"method": "rrf", "k": k} for k in (10, 60)),
+        {"method": "weighted", "normalization": "minmax"},
+        {"method": "weighted", "normalization": "theoretical"},
+        {"method": "weighted", "normalization": "zscore"},
+        {"method": "weighted", "normalization": "none"},
+        {"method": "rrf", "k": 10},
+        {"method": "rrf", "k": 60},
         {"method": "dbsf"},
         {"method": "max"},
     ]
