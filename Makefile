@@ -32,7 +32,10 @@ down: ## End what `make up` started
 	@if [ -x .venv/bin/trivet ]; then .venv/bin/trivet down; else echo "Nothing is installed, so nothing runs."; fi
 
 bench: model ## Measure the pipeline against the bare encoder
-	@.venv/bin/python -m infra.bench
+	@.venv/bin/python -m infra.bench $(if $(WRITE),--write)
+
+big: .venv/.dev model ## 200 small objects beside one of 1,000 pages, with the embedded model
+	@.venv/bin/python -m pytest -q -s -n0 tests/integration/test_small_beside_big.py --real-model $(MODEL)
 
 install: .venv/.runtime ## Make .venv with all that runs Trivet
 
@@ -55,4 +58,4 @@ $(MODEL_MADE): .venv/.runtime $(wildcard trivet/embedded/model*.py trivet/embedd
 	@.venv/bin/python -m trivet.embedded.model $(MODEL)
 	@touch $@
 
-.PHONY: help demo test check up down bench install model clean
+.PHONY: help demo test check up down bench big install model clean

@@ -32,6 +32,11 @@ _BUCKET = "trivet-tests"
 _PROXIES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy", "ftp_proxy"}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--real-model FOLDER`: tests that run a small random model by default take this one."""
+    parser.addoption("--real-model", default="", help="folder of a model to use in place of small random ones")
+
+
 @dataclass(frozen=True, slots=True)
 class S3:
     """A running S3 server."""
