@@ -17,6 +17,7 @@ import pytest
 from tests.integration.fetch_servers import Server, answer
 from tests.support.documents import prose
 from tests.support.fleet import Fleet, fleet
+from tests.support.supervised import wait_until_gone
 from trivet.cli import FAILED, INVALID, OK, UNAVAILABLE, main
 from trivet.settings import Settings
 from trivet.supervisor.workers import environment
@@ -277,6 +278,79 @@ def test_doctor_says_when_nobody_works(cli: Run) -> None:
     (problem,) = [finding for finding in done.json["findings"] if finding["result"] == "problem"]
     assert problem["check"] == "workers"
     assert "trivet up" in problem["hint"]
+
+
+def test_a_whole_system_goes_up_is_found_by_other_commands_and_goes_down(
+    tmp_path: Path, clean_env: dict[str, str]
+) -> None:
+    env = clean_env | {
+        "TRIVET_STATE_DIR": str(tmp_path / "state"),
+        "TRIVET_MODEL_ALIASES": json.dumps({"BAAI/bge-m3": "fake"}),
+        "TRIVET_EMBED_WORKERS": "1",
+    }
+    text = tmp_path / "a note.txt"
+    text.write_text(prose(5, 80), "utf-8")
+
+    def run(*arguments: str) -> Result:
+        done = subprocess.run(
+            [sys.executable, "-m", "trivet.cli", *arguments], capture_output=True, text=True, env=env, check=False
+        )
+        assert "Traceback" not in done.stderr
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    assert run("status", "--json").status == UNAVAILABLE
+    try:
+        up = run("up", "--allow-files", "--json")
+        assert up.status == OK, up.err
+        assert up.json["system"]["phase"] == "up"
+        assert up.json["endpoints"]["redis_url"].startswith("redis://127.0.0.1:")
+        status = run("status", "--json")
+        assert status.status == OK
+        assert {process["name"] for process in status.json["system"]["processes"]} >= {"valkey", "s3", "cpu", "sweep"}
+        made = run("ingest", str(text), "--collection", "notes", "--create", "--wait", "--json")
+        assert made.json["tasks"][0]["state"] == "completed"
+        assert run("doctor").status == OK
+    finally:
+        down = run("down", "--json")
+    assert (down.status, down.json) == (OK, {"stopped": True})
+    wait_until_gone(tmp_path / "state")
+    assert run("down", "--json").json == {"stopped": False}
+
+
+def test_up_in_the_foreground_ends_with_ctrl_c(tmp_path: Path, clean_env: dict[str, str]) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trivet.cli", "--state-dir", str(tmp_path / "state"), "up", "--foreground"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=clean_env | {"TRIVET_EMBED_WORKERS": "0"},
+    )
+    assert process.stderr is not None
+    said = ""
+    while "starting worker sweep" not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=90)
+    assert "Traceback" not in said + err
+    assert process.returncode in (OK, 130)
+    wait_until_gone(tmp_path / "state")
+
+
+def test_a_worker_is_one_command_and_ends_when_it_is_told(live: Settings) -> None:
+    ready = live.state_dir / "sweeper.ready"
+    with subprocess.Popen(
+        [sys.executable, "-m", "trivet.cli", "worker", "sweep"],
+        stderr=subprocess.PIPE,
+        env=environment(live.model_copy(update={"ready_file": ready}), os.environ),
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not ready.exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(timeout=60) == 0
 
 
 def test_followed_events_come_one_json_object_per_line_until_ctrl_c(live: Settings, cli: Run, tmp_path: Path) -> None:

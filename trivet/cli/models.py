@@ -56,7 +56,9 @@ def known_models(settings: Settings) -> list[dict[str, Any]]:
 
     folder = settings.models_folder
     names = dict.fromkeys([settings.embed_model, *settings.model_aliases])
-    on_disk = [path.parent for path in (*folder.glob(f"*/{CONFIG}"), *folder.glob(f"*/*/{CONFIG}"))]
+    found = [path.parent for path in (*folder.glob(f"*/{CONFIG}"), *folder.glob(f"*/*/{CONFIG}"))]
+    # A model's folder has folders with a config of their own.
+    on_disk = [path for path in found if path.parent not in found]
     names |= dict.fromkeys(str(path.relative_to(folder)) for path in sorted(on_disk))
     # Listing must not download: what only the hub has is a problem here, told as such.
     offline = settings.model_copy(update={"model_hub": False})
