@@ -201,11 +201,17 @@ def floor_generation(store: ObjectStore, layout: Layout, object_id: str) -> int:
 
     The ledger allocates above it, so that a ledger that lost its memory cannot reuse a number.
     """
+    return read_floor(store, layout, object_id)[1]
+
+
+def read_floor(store: ObjectStore, layout: Layout, object_id: str) -> tuple[Current | None, int]:
+    """What `current.json` says, and the floor of the next generation, in one go."""
     current = read_pointer(store, layout, object_id)
     listed = store.list(layout.generations(object_id), delimiter="/")
-    return max(
+    floor = max(
         (current.generation if current else 0, *(layout.generation_of(found.key) or 0 for found in listed)), default=0
     )
+    return current, floor
 
 
 def put_part(

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import structlog
 
-from trivet.commit import floor_generation, read_pointer
+from trivet.commit import read_floor
 from trivet.encoder.models import ResolvedModel, resolve
 from trivet.encoder.tokenizer import Tokenizer
-from trivet.errors import EmptyDocument, StoreConflict
+from trivet.errors import EmptyDocument, ModelUnavailable, StoreConflict
 from trivet.faults import fault
 from trivet.fetch import Fetched, fetch
 from trivet.ids import redact_url
@@ -23,9 +23,12 @@ from trivet.stages.context import StageContext
 from trivet.stages.loop import one_by_one
 from trivet.stages.planning import build_plan
 from trivet.stores.layout import Layout
-from trivet.values import Collection, Lease, Receipt, Spec, TaskState, dump
+from trivet.values import Collection, Current, Lease, Receipt, Spec, TaskState, dump
 
 log = structlog.get_logger(__name__)
+
+#: A source above this goes up in several requests.
+_ONE_REQUEST_BYTES = 8 << 20
 
 
 def run(ctx: StageContext, deadline: float) -> bool:
@@ -39,17 +42,23 @@ def prepare(ctx: StageContext, lease: Lease) -> None:
     pipeline = Collection.model_validate_json(payload["config"]).pipeline
     resolved = resolve(ctx.settings, pipeline.model_id, pipeline.revision)
     layout = Layout.of(ctx.settings, lease.namespace, lease.collection)
-    floor = floor_generation(ctx.store, layout, lease.object_id)
+    current, floor = read_floor(ctx.store, layout, lease.object_id)
     fault("prepare.before_allocate")
     _, spec = ctx.ledger.allocate(lease, floor, Spec(pipeline=pipeline, model=resolved.identity))
     fault("prepare.after_allocate")
+    if spec.model.encoder_key != resolved.identity.encoder_key:
+        raise ModelUnavailable(
+            f"The task was frozen with {spec.model.name} at {spec.model.revision}, and this worker has "
+            f"{resolved.identity.name} at {resolved.identity.revision} for {pipeline.model_id!r} now.",
+            hint="Ingest the object again to have it embedded by the present model.",
+        )
     with tempfile.TemporaryDirectory(prefix="trivet-") as folder:
         source = fetch(ctx.settings, payload["url"], Path(folder) / "source")
         log.info("source.fetched", item=lease.item, url=redact_url(payload["url"]), bytes=source.size)
         if source.size == 0:
             raise EmptyDocument("The source has no bytes.", hint="Check that the URL names the document itself.")
         ctx.keeper.check(lease)
-        if _unchanged(ctx, layout, lease, source, spec):
+        if _unchanged(ctx, lease, current, source, spec):
             return
         if ctx.settings.keep_raw:
             _keep_raw(ctx, layout, lease, source)
@@ -61,8 +70,7 @@ def prepare(ctx: StageContext, lease: Lease) -> None:
     _stage(ctx, layout, lease, plan, spec)
 
 
-def _unchanged(ctx: StageContext, layout: Layout, lease: Lease, source: Fetched, spec: Spec) -> bool:
-    current = read_pointer(ctx.store, layout, lease.object_id)
+def _unchanged(ctx: StageContext, lease: Lease, current: Current | None, source: Fetched, spec: Spec) -> bool:
     if current is None or current.tombstone:
         return False
     if (current.source_sha256, current.spec_hash) != (source.sha256, spec.hash):
@@ -75,15 +83,26 @@ def _unchanged(ctx: StageContext, layout: Layout, lease: Lease, source: Fetched,
 
 def _keep_raw(ctx: StageContext, layout: Layout, lease: Lease, source: Fetched) -> None:
     # The key is the hash of the bytes: whoever wrote it before wrote the same.
+    key = layout.raw(lease.object_id, source.sha256)
     with source.path.open("rb") as file:
-        ctx.store.upload(layout.raw(lease.object_id, source.sha256), file, sha256=source.sha256)
+        if source.size > _ONE_REQUEST_BYTES:
+            ctx.store.upload(key, file, sha256=source.sha256)
+        else:
+            ctx.store.put(key, file.read(), sha256=source.sha256)
     fault("prepare.after_raw")
 
 
+def _put_spec(ctx: StageContext, layout: Layout, spec: Spec) -> None:
+    key = layout.spec(spec.hash)
+    if key not in _SPECS:
+        # The key is the hash of the spec: what is there already is the same.
+        with suppress(StoreConflict):
+            ctx.store.put(key, dump(spec).encode(), if_none_match=True)
+        _SPECS.add(key)
+
+
 def _stage(ctx: StageContext, layout: Layout, lease: Lease, plan: Plan, spec: Spec) -> None:
-    # The key is the hash of the spec: what is there already is the same.
-    with suppress(StoreConflict):
-        ctx.store.put(layout.spec(spec.hash), dump(spec).encode(), if_none_match=True)
+    _put_spec(ctx, layout, spec)
     fault("prepare.before_ledger")
     ctx.keeper.check(lease)
     ctx.ledger.stage(
@@ -98,6 +117,9 @@ def _stage(ctx: StageContext, layout: Layout, lease: Lease, plan: Plan, spec: Sp
     fault("prepare.after_ledger")
     log.info("task.staged", item=lease.item, shards=len(plan.shards), chunks=plan.receipt.chunks)
 
+
+#: Keys of specs that this process has put: a collection has few, and thousands of tasks.
+_SPECS: set[str] = set()
 
 #: One tokenizer per model for the life of the process: loading one takes a second.
 _TOKENIZERS: dict[str, Tokenizer] = {}
