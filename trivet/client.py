@@ -21,6 +21,7 @@ from trivet.ledger.redis import RedisLedger
 from trivet.ledger.refusals import unknown_collection, unknown_task
 from trivet.names import Lane
 from trivet.settings import Settings
+from trivet.supervisor.endpoints import connected_settings
 from trivet.values import Collection, Event, Pipeline, TaskState, TaskView
 
 
@@ -68,7 +69,11 @@ class TaskHandle:
 
 
 class Trivet:
-    """Enqueue sources and follow what becomes of them. Thread-safe; make one per process and keep it."""
+    """Enqueue sources and follow what becomes of them. Thread-safe; make one per process and keep it.
+
+    Without arguments: as the TRIVET_ variables say, and where they say nothing, the system that `trivet up` has
+    started from the same folder.
+    """
 
     def __init__(
         self,
@@ -78,7 +83,7 @@ class Trivet:
         settings: Settings | None = None,
         clock: Clock | None = None,
     ) -> None:
-        settings = settings or Settings.load()
+        settings = settings or connected_settings(Settings.load())
         if redis_url is not None:
             settings = settings.model_copy(update={"redis_url": redis_url})
         self.settings = settings

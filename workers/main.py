@@ -20,6 +20,7 @@ from trivet.ledger import open_ledger
 from trivet.logs import bind_process, configure
 from trivet.names import ACCEPT_QUEUE, Role, Stage
 from trivet.settings import Settings
+from trivet.stages.prepare import warm
 from trivet.stages.process import StageProcess, close_current, current, opens_with
 from trivet.stages.sweep import sweep_forever
 from trivet.stores import open_store
@@ -90,6 +91,8 @@ def _work(settings: Settings, roles: Sequence[Stage], concurrency: int) -> int:
             stopping=stopping,
         )
 
+    if Stage.PREPARE in roles:
+        warm(settings)
     drain = DrainFile()
     drain.watch()
     opens_with(opened(solo_stopping if solo else drain.stopping))

@@ -17,6 +17,13 @@ _DENSE = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{La
 _MIN_LETTERS = 24
 _DENSE_WORTH = 3
 _MIN_PROBABILITY = 0.5
+#: The languages of XLM-RoBERTa (Conneau et al. 2020, appendix A), which bge-m3 was made from. A language that the model
+#: never saw is more likely a mistake about one that it did: dialects and pidgins draw text with much code in it.
+_LANGUAGES = (
+    "af am ar as az be bg bn br bs ca cs cy da de el en eo es et eu fa fi fr fy ga gd gl gu ha he hi hr hu hy id is it"
+    " ja jv ka kk km kn ko ku ky la lo lt lv mg mk ml mn mr ms my nb ne nl no om or pa pl ps pt ro ru sa sd si sk sl so"
+    " sq sr su sv sw ta te th tl tr ug uk ur uz vi xh yi zh"
+)
 
 
 def language_of(text: str) -> str | None:
@@ -39,4 +46,12 @@ def _identifier() -> Any:
             "Telling languages needs the package py3langid, which is not installed.",
             hint="Run: pip install 'trivet[prepare]'.",
         ) from None
-    return langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
+    identifier = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
+    known = set(_LANGUAGES.split())
+    identifier.set_languages([language for language in identifier.nb_classes if language in known])
+    return identifier
+
+
+def load() -> None:
+    """Load the model now (about a second), so that a process that forks does it once."""
+    _identifier()

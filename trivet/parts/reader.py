@@ -17,6 +17,7 @@ from trivet.parts.schema import FIELDS
 from trivet.settings import Settings
 from trivet.stores import ObjectStore, open_store
 from trivet.stores.layout import Layout
+from trivet.supervisor.endpoints import connected_settings
 from trivet.values import Current, Manifest, Part
 
 if TYPE_CHECKING:
@@ -213,13 +214,13 @@ def read_parts(
     """Every visible chunk of a collection, row group by row group, in bounded memory.
 
     Without `object_ids` all objects; without `columns` all columns (see `trivet.parts.schema.FIELDS`). Settings and
-    store are those of the environment where none are given. Raises what the store raises, `InvalidRequest` for a
-    column that is not there, and `StoreDamaged` for a file that is not what its manifest says.
+    store are those of the environment, or of what `trivet up` runs here. Raises what the store raises,
+    `InvalidRequest` for a column that is not there, and `StoreDamaged` for a file that is not what its manifest says.
 
         for group in trivet.read_parts("docs", columns=["chunk_id", "dense"]):
             scores = group.dense @ query
     """
-    settings = settings or Settings.load()
+    settings = settings or connected_settings(Settings.load())
     store = store or open_store(settings)
     layout = Layout.of(settings, namespace or settings.namespace, collection)
     if object_ids is None:

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import structlog
 
+from trivet.chunking import language
 from trivet.commit import read_floor
 from trivet.encoder.models import ResolvedModel, resolve
 from trivet.encoder.tokenizer import Tokenizer
-from trivet.errors import EmptyDocument, ModelUnavailable, StoreConflict
+from trivet.errors import EmptyDocument, ModelUnavailable, StoreConflict, TrivetError
 from trivet.faults import fault
 from trivet.fetch import Fetched, fetch
 from trivet.ids import redact_url
 from trivet.ledger.queues import embed_queue
 from trivet.names import Stage
 from trivet.parts.plan import Plan, load_plan
+from trivet.settings import Settings
 from trivet.stages.context import StageContext
 from trivet.stages.loop import one_by_one
 from trivet.stages.planning import build_plan
@@ -68,6 +70,18 @@ def prepare(ctx: StageContext, lease: Lease) -> None:
             tokenizer = _tokenizer(resolved)
             plan = build_plan(ctx, layout, lease, source, stated, spec, tokenizer)
     _stage(ctx, layout, lease, plan, spec)
+
+
+def warm(settings: Settings) -> None:
+    """Load what every document needs, so that the children of a prefork worker share it instead of loading it each.
+
+    A model that cannot be had is no reason to stop: collections may name others, and a task says what is missing.
+    """
+    language.load()
+    try:
+        _tokenizer(resolve(settings, settings.embed_model))
+    except TrivetError as error:
+        log.warning("tokenizer.not_loaded", model=settings.embed_model, error=str(error))
 
 
 def _unchanged(ctx: StageContext, lease: Lease, current: Current | None, source: Fetched, spec: Spec) -> bool:
