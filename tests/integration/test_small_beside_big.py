@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.fetch_servers import Server, answer
 from tests.support.documents import lines, pdf, prose
-from tests.support.fleet import Fleet, fleet, terminal_events, wait_for_all
+from tests.support.fleet import Fleet, fleet, wait_for_all
 from trivet.client import Trivet
 from trivet.encoder.random_model import write_random_model
 from trivet.settings import Settings
@@ -60,10 +60,27 @@ def test_the_small_ones_do_not_wait_for_the_big_one(workers: Fleet, live: Settin
     views = wait_for_all(client, [*small, big.task_id], seconds=1500)
     assert {view.state for view in views} == {TaskState.COMPLETED}
     assert views[-1].pages == PAGES
-    # In the order of the stream: the big one's event is the last but for stragglers that were staged after it.
     waited = sorted(view.updated_at - view.created_at for view in views[:-1])
     took = views[-1].updated_at - views[-1].created_at
     print(f"{SMALL} small: median {waited[SMALL // 2]:.1f} s, last {waited[-1]:.1f} s; {PAGES} pages: {took:.1f} s")
-    order = list(terminal_events(client))
-    assert len(order) == SMALL + 1
-    assert order.index(big.task_id) >= SMALL * 0.95
+    started, completed = _order(client)
+    # In the order of the stream: small ones that were staged before the big one was through did not queue behind its
+    # shards, as they would in a plain queue. (How many were staged by then depends on the machine.)
+    staged = [task_id for task_id in small if started[task_id] < completed[big.task_id]]
+    passed = [task_id for task_id in staged if completed[task_id] < completed[big.task_id]]
+    assert len(completed) == SMALL + 1
+    assert len(staged) >= SMALL / 10
+    assert len(passed) >= len(staged) / 2
+
+
+def _order(client: Trivet) -> tuple[dict[str, int], dict[str, int]]:
+    """Task id → place in the stream of its started and of its completed event."""
+    started: dict[str, int] = {}
+    completed: dict[str, int] = {}
+    events = [event for _, event in client.events(count=10_000)]
+    for place, event in enumerate(events):
+        if event.type == "trivet.ingest.started":
+            started[event.data["task_id"]] = place
+        if event.type == "trivet.ingest.completed":
+            completed[event.data["task_id"]] = place
+    return started, completed
