@@ -13,7 +13,7 @@ from urllib.parse import quote
 import boto3
 import pytest
 
-from tests.integration.fetch_servers import Server, answer
+from tests.support.web import Server, answer
 from trivet.errors import SourceNotFound, SourceRefused, SourceTooLarge
 from trivet.fetch import fetch
 from trivet.settings import Settings

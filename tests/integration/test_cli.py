@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.integration.fetch_servers import Server, answer
 from tests.support.documents import prose
 from tests.support.fleet import Fleet, fleet
 from tests.support.supervised import wait_until_gone
+from tests.support.web import Server, answer
 from trivet.cli import FAILED, INVALID, OK, UNAVAILABLE, main
 from trivet.settings import Settings
 from trivet.supervisor.workers import environment

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.commits import Wrapped, interleavings, manifest
-from tests.helpers.s3_proxy import WRITE_MISHAPS, S3Proxy
+from tests.support.commits import Wrapped, interleavings, manifest
+from tests.support.s3_proxy import WRITE_MISHAPS, S3Proxy
 from trivet.clock import ManualClock
 from trivet.commit import FAULTS, Foreign, Published, Superseded, floor_generation, publish, read_manifest, read_pointer
 from trivet.settings import Settings

@@ -23,9 +23,10 @@ from infra.demo.archives import Archive, download, member
 from infra.demo.documents import SOURCES, Ready, Source
 from infra.demo.server import serving
 from infra.demo.word import html_to_docx
-from tests.integration.fetch_servers import Server, answer
-from tests.support.documents import lines, pdf, prose
+from tests.corpus.pdf import page_of, pdf
+from tests.support.documents import prose
 from tests.support.supervised import ROOT, wait_until_gone
+from tests.support.web import Server, answer
 from trivet.errors import CorruptDocument, SourceUnavailable
 
 _NOT_USED = Archive("none", "", ())
@@ -158,7 +159,7 @@ def made(tmp_path: Path) -> Path:
         kind = source.name.rsplit(".", 1)[-1]
         text = prose(number, 150)
         body = {
-            "pdf": pdf([lines(prose(n, 150)) for n in range(4)]),
+            "pdf": pdf([page_of([prose(n, 150)]) for n in range(4)]),
             "html": page.replace("Title", f"Title {number}").encode(),
             "docx": html_to_docx(page.encode()),
         }.get(kind, f"# Title\n\n{text}\n".encode())

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.integration.fetch_servers import Page, Server, answer, zipped
+from tests.support.web import Page, Server, answer, zipped
 from trivet.errors import (
     CorruptDocument,
     EmptyDocument,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.fetch_servers import Server, answer
 from tests.support.documents import prose
 from tests.support.fleet import Fleet, fleet, terminal_events, wait_for_all
+from tests.support.web import Server, answer
 from trivet.client import Trivet
 from trivet.commit import FAULTS, read_manifest, read_pointer
 from trivet.parts.reader import read_parts

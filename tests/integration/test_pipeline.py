@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import pytest
 from celery import Celery
 
-from tests.integration.fetch_servers import Server, answer
-from tests.support.documents import lines, pdf, prose
+from tests.corpus.pdf import page_of, pdf
+from tests.support.documents import prose
 from tests.support.fleet import Fleet, fleet, terminal_events, wait_for_all
+from tests.support.web import Server, answer
 from trivet.broker import make_app
 from trivet.client import Trivet
 from trivet.commit import read_manifest, read_pointer
@@ -210,12 +211,16 @@ def _cut(body: bytes) -> bytes:
     return body[: len(body) // 8]
 
 
-_PDF = pdf([lines(prose(n, 200)) for n in range(3)])
+_PDF = pdf([page_of([prose(n, 200)]) for n in range(3)])
 _CONTENT = {
     "unsupported type": (answer(bytes(range(256)) * 40, Content_Type="application/octet-stream"), "unsupported_type"),
     "empty file": (answer(b"", Content_Type="text/plain"), "empty_document"),
     "white space alone": (answer(b" \n\t " * 50, Content_Type="text/plain"), "empty_document"),
     "truncated PDF": (answer(_cut(_PDF), Content_Type="application/pdf"), "corrupt_document"),
+    "encrypted PDF": (
+        answer(pdf([page_of(["Nobody may read this."])], encrypted=True), Content_Type="application/pdf"),
+        "encrypted_document",
+    ),
     "over the size limit": (answer(b"a " * 200_000, Content_Type="text/plain"), "source_too_large"),
     "404": (answer(b"no", 404), "source_not_found"),
     "403": (answer(b"no", 403), "source_forbidden"),

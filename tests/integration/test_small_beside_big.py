@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.fetch_servers import Server, answer
-from tests.support.documents import lines, pdf, prose
+from tests.corpus.pdf import page_of, pdf
+from tests.support.documents import prose
 from tests.support.fleet import Fleet, fleet, wait_for_all
+from tests.support.web import Server, answer
 from trivet.client import Trivet
 from trivet.encoder.random_model import write_random_model
 from trivet.settings import Settings
@@ -25,7 +26,7 @@ PAGES = 1000
 @pytest.fixture(scope="module")
 def source() -> Iterator[Server]:
     pages = {f"/{n}": answer(prose(n, 40).encode(), Content_Type="text/plain") for n in range(SMALL)}
-    big = pdf(lines(prose(n, 250)) for n in range(PAGES))
+    big = pdf([page_of([prose(n, 250)]) for n in range(PAGES)])
     server = Server({**pages, "/big.pdf": answer(big, Content_Type="application/pdf")})
     yield server
     server.close()

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pydantic import SecretStr
 
-from tests.helpers.s3_proxy import S3Proxy
+from tests.support.s3_proxy import S3Proxy
 from trivet.errors import InvalidRequest, NotInStore, StoreConflict, StoreForbidden, StoreUnavailable
 from trivet.settings import Settings
 from trivet.stores.s3 import ATTEMPTS, S3Store

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.helpers.commits import MISHAPS, Lossy, Wrapped, interleavings, manifest
+from tests.support.commits import MISHAPS, Lossy, Wrapped, interleavings, manifest
 from trivet.clock import ManualClock
 from trivet.commit import (
     ATTEMPTS,

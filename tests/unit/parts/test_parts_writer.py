@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.helpers.parts import chunk, chunks, legs, same, spec, texts
+from tests.support.parts import chunk, chunks, legs, same, spec, texts
 from trivet.encoder import Legs
 from trivet.errors import CorruptDocument, ModelInvalid
 from trivet.parts.reader import row_groups

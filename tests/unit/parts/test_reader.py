@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.helpers.commits import Wrapped, manifest
-from tests.helpers.parts import chunk, legs, same, spec
+from tests.support.commits import Wrapped, manifest
+from tests.support.parts import chunk, legs, same, spec
 from trivet.commit import publish, put_part
 from trivet.errors import InvalidRequest, StoreDamaged, StoreUnavailable
 from trivet.parts.duck import connect, duckdb_macro

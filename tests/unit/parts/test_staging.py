@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from tests.helpers.commits import Lossy, interleavings
-from tests.helpers.parts import chunk, chunks, spec
+from tests.support.commits import Lossy, interleavings
+from tests.support.parts import chunk, chunks, spec
 from trivet.errors import CorruptDocument, StoreDamaged, StoreUnavailable
 from trivet.parts.plan import generation_hash, input_hash, parts_hash
 from trivet.parts.staging import Plan, load_plan, load_shard, read_shard, seal_plan, shard_bytes, stage_shard

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.commits import Wrapped
+from tests.support.commits import Wrapped
 from trivet.errors import StoreConflict, StoreForbidden, StoreUnconditional
 from trivet.stores import Stored
 from trivet.stores.memory import MemoryStore
