@@ -102,7 +102,7 @@ class Settings(BaseSettings):
     task_retention_days: float = Field(7.0, gt=0)
     idempotency_hours: float = Field(24.0, gt=0)
     #: Events that the stream keeps, about.
-    event_stream_length: int = Field(1_000_000, ge=1)
+    event_stream_length: int = Field(250_000, ge=1)
 
     #: Where tests make this process fail; see `trivet.faults`.
     faults: str = ""

@@ -125,9 +125,23 @@ class Desk:
         )
         return swept.expired
 
+    def let_bells_age(self, seconds: float) -> None:
+        """As if the time had passed; a real server's clock cannot be turned, so its bells are."""
+        if isinstance(self.clock, ManualClock):
+            self.clock.advance(seconds)
+            return
+        assert isinstance(self.ledger, RedisLedger)
+        client, key = self.ledger._client, self.ledger._key("bells", "prepare", "any")
+        for bell in client.zrange(key, 0, -1):
+            client.zincrby(key, -1000 * seconds, bell)
+
     def expire(self, **options: int) -> int:
-        self.clock.sleep(SHORT * 1.5)
-        return self.sweep(**options)
+        """Let leases of SHORT run out, with sweeps as often as a sweeper makes them."""
+        expired = self.sweep(**options)
+        for _ in range(8):
+            self.clock.sleep(SHORT / 5)
+            expired += self.sweep(**options)
+        return expired
 
 
 @pytest.fixture(params=["redis", "memory"])
@@ -392,8 +406,89 @@ class TestLeases:
         assert desk.state(healthy) is TaskState.EMBEDDING
         assert desk.one(Stage.COMMIT).task_id == healthy
 
+    def test_an_outage_charges_nothing_until_patience_is_over(self, desk: Desk) -> None:
+        task_id = desk.accept()
+        for attempt in range(8):
+            lease = desk.one(Stage.PREPARE)
+            assert lease.attempts == 0
+            patience = 60.0 if attempt < 7 else 0.01
+            outcome = desk.ledger.fail(lease, CRASH, delay_seconds=0.001, max_attempts=2, patience_seconds=patience)
+            desk.clock.sleep(0.02)
+            desk.sweep()
+        assert outcome == "failed"
+        assert desk.state(task_id) is TaskState.FAILED
+
+    def test_leases_that_ran_out_while_nobody_swept_are_not_blamed(self, desk: Desk) -> None:
+        desk.staged(shards=3)
+        leases = desk.claim(Stage.EMBED, budget=1000, most=10, lease_seconds=SHORT)
+        desk.sweep()
+        desk.clock.sleep(SHORT * 3)  # the ledger was away: nobody could keep a lease, and nobody swept
+        assert desk.sweep() == 0
+        assert desk.ledger.heartbeat("w", leases, lease_seconds=SHORT, roles=[], info="{}") == set()
+
+    def test_suspects_are_served_while_two_queues_are_full(self, desk: Desk) -> None:
+        suspect = desk.staged("suspect", shards=1)
+        desk.claim(Stage.EMBED, "dead", budget=1000, most=10, lease_seconds=SHORT)
+        desk.expire()
+        queues = [MODEL.encoder_key, f"{MODEL.encoder_key}.fp32"]
+        served = []
+        for n in range(12):
+            for queue in queues:
+                desk.accept(f"{n}-{queue}")
+                lease = desk.one(Stage.PREPARE)
+                desk.ledger.allocate(lease, 0, SPEC)
+                desk.ledger.stage(lease, queue, "sha", [(100, "h")], pages=1, chunks=1, fetched_bytes=1)
+        for n in range(8):
+            found = desk.claim(Stage.EMBED, f"w{n}", queues=queues, budget=100, most=10)
+            served += [lease.task_id for lease in found]
+        assert suspect in served
+
 
 class TestFairness:
+    def test_more_models_give_a_namespace_no_more_of_prepare(self, desk: Desk) -> None:
+        for n in range(5):
+            pipeline = Pipeline(model_id=f"model-{n}")
+            desk.ledger.put_collection(Collection(namespace="other", name=f"c{n}", pipeline=pipeline), replace=False)
+        for n in range(60):
+            desk.accept(f"g{n}", namespace="other", collection=f"c{n % 5}")
+            desk.accept(f"o{n}")
+        first = [desk.one(Stage.PREPARE).namespace for _ in range(40)]
+        assert 18 <= first.count("ns") <= 22
+
+    def test_a_lane_counts_across_queues(self, desk: Desk) -> None:
+        queues = [MODEL.encoder_key, f"{MODEL.encoder_key}.fp32"]
+        for n in range(20):
+            for queue, lane in zip(queues, (Lane.INTERACTIVE, Lane.BULK), strict=True):
+                desk.accept(f"{n}-{lane}", lane=lane)
+                lease = desk.one(Stage.PREPARE)
+                desk.ledger.allocate(lease, 0, SPEC)
+                desk.ledger.stage(lease, queue, "sha", [(100, "h")], pages=1, chunks=1, fetched_bytes=1)
+        objects = [desk.one(Stage.EMBED, queues=queues).object_id for _ in range(15)]
+        assert sum(object_id.endswith("bulk") for object_id in objects) <= 2
+
+    def test_a_retried_shard_does_not_turn_the_clock_back(self, desk: Desk) -> None:
+        desk.staged("big", shards=60, tokens=1000)
+        first = desk.one(Stage.EMBED)
+        for _ in range(30):
+            desk.done(desk.one(Stage.EMBED))
+        desk.ledger.release([first])
+        assert desk.one(Stage.EMBED).item == first.item
+        small = desk.staged("small", shards=1, tokens=10)
+        before = [desk.one(Stage.EMBED).task_id for _ in range(3)]
+        assert small in before
+        late = desk.staged("late", shards=1, tokens=20_000)
+        assert late not in [desk.one(Stage.EMBED).task_id for _ in range(10)]
+
+    def test_an_encoder_that_nobody_serves_stops_only_its_own_tasks(self, desk: Desk) -> None:
+        pinned = Collection(namespace="ns", name="pinned", pipeline=Pipeline(dtype="bf16"))
+        desk.ledger.put_collection(pinned, replace=False)
+        desk.staged("a", shards=2, tokens=500, collection="pinned")
+        blocked, free = desk.accept("b", collection="pinned"), desk.accept("c")
+        assert [lease.task_id for lease in desk.claim(Stage.PREPARE, budget=10**9, most=9, max_staged_tokens=900)] == [
+            free
+        ]
+        assert desk.state(blocked) is TaskState.QUEUED
+
     def test_an_interactive_task_goes_before_a_thousand_bulk_ones(self, desk: Desk) -> None:
         for n in range(1000 if isinstance(desk.ledger, MemoryLedger) else 300):
             desk.accept(f"b{n}", lane=Lane.BULK)
@@ -492,6 +587,17 @@ class TestSweep:
         desk.one(Stage.PREPARE)
         desk.ledger.answer(*desk.rung.pop(), again=True)
         assert desk.rung == []
+
+    def test_a_door_that_nobody_answers_is_rung_less_and_less(self, desk: Desk) -> None:
+        desk.accept()
+        for _ in range(60):
+            desk.let_bells_age(31)
+            desk.sweep()
+        assert len(desk.rung) < 20
+        before = len(desk.rung)
+        desk.ledger.heartbeat("new", [], lease_seconds=20, roles=[Stage.PREPARE], info="{}")
+        desk.sweep()
+        assert len(desk.rung) > before
 
     def test_ended_tasks_leave_after_their_retention_and_others_stay(self, desk: Desk) -> None:
         ended, alive = desk.committed("a"), desk.accept("b")

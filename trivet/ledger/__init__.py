@@ -164,8 +164,20 @@ class Ledger(Protocol):
         """End the task: completed, skipped or superseded."""
         ...
 
-    def fail(self, lease: Lease, error: ErrorRecord, *, delay_seconds: float, max_attempts: int) -> str:
-        """Charge an error: `retry` or `failed`."""
+    def fail(
+        self,
+        lease: Lease,
+        error: ErrorRecord,
+        *,
+        delay_seconds: float,
+        max_attempts: int,
+        patience_seconds: float | None = None,
+    ) -> str:
+        """An error of the item: `retry` after the delay, or `failed`.
+
+        It is charged, and the item fails at its `max_attempts`th. With a `patience_seconds` nothing is charged, since
+        the item has no part in it, and it fails when such errors have gone on for that long.
+        """
         ...
 
     def cancel(self, task_id: str) -> TaskState:

@@ -25,7 +25,9 @@ class MemoryLedger(MemoryIntake, Ledger):
             now = self._clock.now()
             self._workers[worker] = (now, info)
             for role in roles:
-                self._queues.slots[role].add(worker)
+                if worker not in self._queues.slots[role]:
+                    self._queues.slots[role].add(worker)
+                    self._queues.newcomer(role)
             lost = set()
             for lease in leases:
                 item = self._queues.items.get(lease.item)
@@ -40,14 +42,14 @@ class MemoryLedger(MemoryIntake, Ledger):
             for lease in leases:
                 item = self._queues.items.get(lease.item)
                 if item and item.state == "leased" and item.epoch == lease.epoch:
-                    self._queues.push(item, self._clock.now())
+                    self._queues.push(item, self._clock.now(), back=True)
         self._ring()
 
     def farewell(self, worker: str) -> int:
         with self._lock:
             mine = [item for item in self._queues.items.values() if item.owner == worker]
             for item in mine:
-                self._queues.push(item, self._clock.now())
+                self._queues.push(item, self._clock.now(), back=True)
             self._workers.pop(worker, None)
             for slots in self._queues.slots.values():
                 slots.discard(worker)
@@ -89,7 +91,7 @@ class MemoryLedger(MemoryIntake, Ledger):
             task.pages, task.chunks, task.error = pages, chunks, ""
             task.tokens = sum(tokens for tokens, _ in shards)
             flow = self._queues.items[lease.item].flow
-            self._queues.charge_flow(Stage.PREPARE, task.model, flow, fetched_bytes - task.new.estimated_bytes)
+            self._queues.charge_flow(Stage.PREPARE, flow, fetched_bytes - task.new.estimated_bytes)
             self._queues.forget(lease.item)
             self._stage_shards(lease.task_id, shards)
             figures = {"pages": pages, "chunks": chunks, "tokens": task.tokens, "shards": len(shards)}
@@ -147,22 +149,36 @@ class MemoryLedger(MemoryIntake, Ledger):
             self._finish(lease.task_id, state, manifest=manifest or None, receipt=json.loads(receipt.model_dump_json()))
         self._ring()
 
-    def fail(self, lease: Lease, error: ErrorRecord, *, delay_seconds: float, max_attempts: int) -> str:
+    def fail(
+        self,
+        lease: Lease,
+        error: ErrorRecord,
+        *,
+        delay_seconds: float,
+        max_attempts: int,
+        patience_seconds: float | None = None,
+    ) -> str:
         with self._lock:
             if self._again("fail", lease):
                 return "again"
             task = self._held(lease)
             task.applied.add((f"fail/{lease.n}", lease.epoch))
             item = self._queues.items[lease.item]
-            item.attempts += 1
+            now = self._clock.now()
+            if patience_seconds is not None and error.transient:
+                item.trouble = now if item.trouble is None else item.trouble
+                over = now - item.trouble >= patience_seconds
+            else:
+                item.attempts += 1
+                over = item.attempts >= max_attempts
             task.error = dump(error)
-            outcome = "retry" if error.transient and item.attempts < max_attempts else "failed"
+            outcome = "retry" if error.transient and not over else "failed"
             if outcome == "failed":
                 record = error.model_dump(mode="json")
                 self._finish(lease.task_id, TaskState.FAILED, attempts=item.attempts, error=record)
             else:
                 item.state, item.epoch, item.owner = "due", 0, ""
-                item.due_at = self._clock.now() + delay_seconds
+                item.due_at = now + delay_seconds
         self._ring()
         return outcome
 
@@ -186,7 +202,11 @@ class MemoryLedger(MemoryIntake, Ledger):
             for item in due:
                 self._queues.push(item, now)
             expired = failed = 0
-            for item in [i for i in self._queues.items.values() if i.state == "leased" and i.deadline <= now]:
+            if self._swept is not None and now - self._swept > lease_seconds / 2:
+                self._grace_until = now + lease_seconds
+            self._swept = now
+            overdue = [i for i in self._queues.items.values() if i.state == "leased" and i.deadline <= now]
+            for item in overdue if now >= self._grace_until else ():
                 if item.state != "leased" or item.id not in self._queues.items:
                     continue
                 dead = self._workers.get(item.owner, (0.0, ""))[0] + lease_seconds <= now
@@ -196,9 +216,11 @@ class MemoryLedger(MemoryIntake, Ledger):
                     failed += self._expire(one, alone=len(group) == 1, dead=dead, cap=max_expiries, error=error)
             gone = [i for i, t in self._tasks.items() if t.ended is not None and t.ended <= now - retention_seconds]
             for task_id in gone:
-                del self._tasks[task_id]
-            for (stage, queue), line in self._queues.lines.items():
-                if line.waiting:
+                owner = self._object(self._tasks.pop(task_id))
+                if owner.active is None and owner.waiting is None:
+                    self._objects = {key: value for key, value in self._objects.items() if value is not owner}
+            for stage in Stage:
+                for queue in self._queues.waiting(stage):
                     self._queues.ring(stage, queue, now)
         self._ring()
         return Swept(len(due), expired, failed, len(gone))
@@ -215,12 +237,12 @@ class MemoryLedger(MemoryIntake, Ledger):
 
     def answer(self, stage: Stage, door: str, bell: str, *, again: bool) -> None:
         with self._lock:
-            self._queues.standing[stage, door].pop(bell, None)
-            if again:
-                for (s, queue), line in self._queues.lines.items():
-                    if s is stage and line.waiting and (stage is not Stage.EMBED or queue == door):
-                        self._queues.ring(s, queue, self._clock.now())
-                        break
+            if bell:
+                self._queues.standing[stage, door].pop(bell, None)
+                self._queues.deaf.pop((stage, door), None)
+            mine = [queue for queue in self._queues.waiting(stage) if stage is not Stage.EMBED or queue == door]
+            if again and mine:
+                self._queues.ring(stage, mine[0], self._clock.now())
         self._ring()
 
     # ------------------------------------------------------------ looking

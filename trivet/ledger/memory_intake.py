@@ -10,7 +10,7 @@ from trivet.ledger.memory_queues import Item
 from trivet.ledger.memory_state import MemoryState, Row
 from trivet.ledger.refusals import key_conflict, unknown_collection
 from trivet.names import EventKind, Stage
-from trivet.values import Collection, Lease, TaskState, dump
+from trivet.values import Collection, Lease, Pipeline, TaskState, dump
 
 
 class MemoryIntake(MemoryState):
@@ -48,7 +48,7 @@ class MemoryIntake(MemoryState):
             collection = self._collections.get((task.namespace, task.collection))
             if collection is None:
                 raise unknown_collection(task.namespace, task.collection)
-            row = Row(task, dump(collection), collection.pipeline.model_id, self._clock.now())
+            row = Row(task, dump(collection), encoder_wish(collection.pipeline), self._clock.now())
             self._tasks[task.task_id] = row
             if task.idempotency_key:
                 self._idempotency[key] = (task.task_id, task.fingerprint, self._clock.now() + idempotency_seconds)
@@ -83,54 +83,34 @@ class MemoryIntake(MemoryState):
             if seen == operation:
                 return [self._lease(items[i]) for i in found if i in items and items[i].owner == worker]
             mine = [item for item in items.values() if item.owner == worker]
+            may = list(queues) if stage is Stage.EMBED else self._queues.waiting(stage)
+            if stage is Stage.PREPARE:
+                may = [name for name in may if self._staged.get(name, 0) <= max_staged_tokens]
             taken: list[Item] = []
-            names = list(queues) if stage is Stage.EMBED else sorted(q for s, q in self._queues.lines if s is stage)
-            if names and not any(item.suspect for item in mine):
-                self._turn += 1
-                names = [names[(self._turn + i + 1) % len(names)] for i in range(len(names))]
+            if not any(item.suspect for item in mine):
+                taken = self._take(stage, may, budget, most, idle=not mine)
+            for item in taken:
+                self._epoch = max(self._epoch + 1, int(self._clock.now() * 1000))
+                item.state, item.epoch, item.owner = "leased", self._epoch, worker
+                item.deadline = self._clock.now() + lease_seconds
                 if stage is Stage.PREPARE:
-                    names = [name for name in names if self._staged.get(name, 0) <= max_staged_tokens]
-                for name in names:
-                    taken += self._take(stage, name, worker, budget, most, lease_seconds, taken, idle=not mine)
-                    if any(item.suspect for item in taken) or len(taken) >= most or _cost(taken) >= budget:
-                        break
+                    self._set(self._tasks[item.task_id], TaskState.PREPARING)
             self._operations[worker] = (operation, [item.id for item in taken])
             self._workers[worker] = (self._clock.now(), self._workers.get(worker, (0.0, "{}"))[1])
             return [self._lease(item) for item in taken]
 
-    def _take(
-        self,
-        stage: Stage,
-        name: str,
-        worker: str,
-        budget: int,
-        most: int,
-        seconds: float,
-        before: Sequence[Item],
-        *,
-        idle: bool,
-    ) -> list[Item]:
-        suspects, taken = self._queues.lines[stage, name].suspects, []
-        may_suspect = idle and not before
-
-        def lease(item: Item) -> None:
-            self._epoch += 1
-            item.state, item.epoch, item.owner = "leased", self._epoch, worker
-            item.deadline = self._clock.now() + seconds
-            if stage is Stage.PREPARE:
-                self._set(self._tasks[item.task_id], TaskState.PREPARING)
-            taken.append(item)
-
-        if suspects and may_suspect and self._turn % 2 == 0:
-            lease(self._queues.items[suspects.pop(0)])
-            return taken
-        while len(before) + len(taken) < most and (spent := _cost(before) + _cost(taken)) < budget:
-            item = self._queues.take_next(stage, name, budget - spent, first=not (before or taken))
+    def _take(self, stage: Stage, may: Sequence[str], budget: int, most: int, *, idle: bool) -> list[Item]:
+        taken: list[Item] = []
+        self._turn += 1 if idle else 0
+        if idle and self._turn % 2 == 0 and (suspect := self._queues.take_suspect(stage, may)):
+            return [suspect]
+        while len(taken) < most and (spent := sum(item.cost for item in taken)) < budget:
+            item = self._queues.take_next(stage, may, budget - spent, first=not taken)
             if item is None:
                 break
-            lease(item)
-        if not taken and suspects and may_suspect:
-            lease(self._queues.items[suspects.pop(0)])
+            taken.append(item)
+        if idle and not taken and (suspect := self._queues.take_suspect(stage, may)):
+            return [suspect]
         return taken
 
     def _lease(self, item: Item) -> Lease:
@@ -163,5 +143,7 @@ class MemoryIntake(MemoryState):
         )
 
 
-def _cost(items: Sequence[Item]) -> int:
-    return sum(item.cost for item in items)
+def encoder_wish(pipeline: Pipeline) -> str:
+    """What decides which encoders may take a task; `lua/accept.lua` says it in the same words."""
+    revision = f"@{pipeline.revision}" if pipeline.revision else ""
+    return pipeline.model_id + revision + ("" if pipeline.dtype == "auto" else f" in {pipeline.dtype}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 
 from trivet.names import ANY, Lane, Stage
 
 LANES = {Lane.INTERACTIVE: ("0", 64), Lane.NORMAL: ("1", 8), Lane.BULK: ("2", 1)}
-_MISFITS = 16
+_MOST_DEAF = 7
 _BELL_SECONDS = 30.0
 
 
@@ -32,6 +33,7 @@ class Item:
     owner: str = ""
     deadline: float = 0.0
     due_at: float = 0.0
+    trouble: float | None = None
 
     @property
     def id(self) -> str:
@@ -39,108 +41,128 @@ class Item:
         return f"{self.task_id}/{self.stage}/{self.n}"
 
 
-@dataclass
-class Line:
-    """The queue of one (stage, queue name): flows by virtual time, items of a flow by tag."""
-
-    flows: dict[str, dict[str, float]] = field(default_factory=dict)
-    virtual: dict[str, float] = field(default_factory=dict)
-    last: dict[str, float] = field(default_factory=dict)
-    served: dict[str, float] = field(default_factory=dict)
-    now: float = 0.0
-    suspects: list[str] = field(default_factory=list)
-
-    @property
-    def waiting(self) -> bool:
-        """Whether anything is in it."""
-        return bool(self.virtual or self.suspects)
-
-
 class Queues:
     """All queues, leases and doorbells of the twin."""
 
     def __init__(self) -> None:
         self.items: dict[str, Item] = {}
-        self.lines: dict[tuple[Stage, str], Line] = defaultdict(Line)
+        #: (stage, flow) → queue → item → tag; virtual times of flows that wait, and of those that do not.
+        self.lines: dict[tuple[Stage, str], dict[str, dict[str, float]]] = defaultdict(dict)
+        self.virtual: dict[Stage, dict[str, float]] = defaultdict(dict)
+        self.last: dict[Stage, dict[str, float]] = defaultdict(dict)
+        self.now: dict[Stage, float] = defaultdict(float)
+        self.served: dict[tuple[Stage, str], float] = defaultdict(float)
+        self.suspects: dict[tuple[Stage, str], list[str]] = defaultdict(list)
         self.weights: dict[str, float] = {}
         self.slots: dict[Stage, set[str]] = defaultdict(set)
         self.standing: dict[tuple[Stage, str], dict[str, float]] = defaultdict(dict)
+        self.deaf: dict[tuple[Stage, str], int] = defaultdict(int)
         self.bells: list[tuple[Stage, str, str]] = []
         self._bell = 0
 
-    def flow_weight(self, flow: str) -> float:
+    def weight(self, flow: str) -> float:
         """Lane weight times namespace weight."""
         order, namespace = flow.split("|", 1)
         lane = next(weight for digit, weight in LANES.values() if digit == order)
         return lane * self.weights.get(namespace, 1.0)
 
+    def waiting(self, stage: Stage) -> list[str]:
+        """The queues of a stage in which anything waits."""
+        queues = {queue for (s, _), lines in self.lines.items() if s is stage for queue, line in lines.items() if line}
+        return sorted(queues | {queue for (s, queue), found in self.suspects.items() if s is stage and found})
+
     def ring(self, stage: Stage, queue: str, now: float) -> None:
         """Ring unless 2 x workers doorbells stand there."""
         door = queue if stage is Stage.EMBED else ANY
         standing = self.standing[stage, door]
-        for bell in [bell for bell, at in standing.items() if at <= now - _BELL_SECONDS]:
+        patience = _BELL_SECONDS * 2 ** min(self.deaf[stage, door], _MOST_DEAF)
+        gone = [bell for bell, at in standing.items() if at <= now - patience]
+        for bell in gone:
             del standing[bell]
+        self.deaf[stage, door] += 1 if gone else 0
         if len(standing) < 2 * max(1, len(self.slots[stage])):
             self._bell += 1
             standing[str(self._bell)] = now
             self.bells.append((stage, door, str(self._bell)))
 
+    def newcomer(self, stage: Stage) -> None:
+        """Somebody new may hear what nobody answered."""
+        for queue in self.waiting(stage):
+            door = queue if stage is Stage.EMBED else ANY
+            if self.deaf.pop((stage, door), 0):
+                self.standing.pop((stage, door), None)
+
     def create(self, item: Item, ahead: int, now: float) -> None:
         """Put a new item at its place."""
-        line = self.lines[item.stage, item.queue]
-        item.tag = line.served.get(item.flow, 0.0) + ahead + item.cost
+        item.tag = self.served[item.stage, item.flow] + ahead + item.cost
         self.items[item.id] = item
         self.push(item, now)
 
-    def push(self, item: Item, now: float) -> None:
-        """Let the item wait (again)."""
+    def push(self, item: Item, now: float, *, back: bool = False) -> None:
+        """Let the item wait (again); `back`: it was not worked on, and its flow is not charged for the claim."""
         item.state, item.epoch, item.owner = "pending", 0, ""
-        line = self.lines[item.stage, item.queue]
+        stage, flow = item.stage, item.flow
+        refund = item.cost / self.weight(flow) if back else 0.0
         if item.suspect:
-            line.suspects.append(item.id)
+            self.suspects[stage, item.queue].append(item.id)
         else:
-            line.flows.setdefault(item.flow, {})[item.id] = item.tag
-            if item.flow not in line.virtual:
-                line.virtual[item.flow] = max(line.now, line.last.get(item.flow, 0.0))
-        self.ring(item.stage, item.queue, now)
+            self.lines[stage, flow].setdefault(item.queue, {})[item.id] = item.tag
+            if flow in self.virtual[stage]:
+                self.virtual[stage][flow] -= refund
+            else:
+                self.virtual[stage][flow] = max(self.now[stage], self.last[stage].pop(flow, 0.0) - refund)
+        self.ring(stage, item.queue, now)
 
     def forget(self, item_id: str) -> int:
         """Remove an item wherever it is; returns its cost, 0 if there is none."""
         item = self.items.pop(item_id, None)
         if item is None:
             return 0
-        line = self.lines[item.stage, item.queue]
-        members = line.flows.get(item.flow, {})
-        if members.pop(item_id, None) is not None and not members:
-            line.flows.pop(item.flow)
-            line.last[item.flow] = line.virtual.pop(item.flow, 0.0)
-        if item_id in line.suspects:
-            line.suspects.remove(item_id)
+        if self.lines[item.stage, item.flow].get(item.queue, {}).pop(item_id, None) is not None:
+            self._left(item.stage, item.flow, 0.0)
+        if item_id in self.suspects[item.stage, item.queue]:
+            self.suspects[item.stage, item.queue].remove(item_id)
         return item.cost
 
-    def take_next(self, stage: Stage, queue: str, room: int, first: bool) -> Item | None:
+    def take_next(self, stage: Stage, may: Collection[str], room: int, *, first: bool) -> Item | None:
         """The next item of the flow that is furthest behind whose cost fits `room` (any, where it is the first)."""
-        line = self.lines[stage, queue]
-        for flow, behind in sorted(line.virtual.items(), key=lambda pair: (pair[1], pair[0]))[:_MISFITS]:
-            members = line.flows[flow]
-            ranked = sorted(members.items(), key=lambda pair: (pair[1], pair[0]))[: 1 if first else 4]
-            for item_id, tag in ranked:
+        for flow, behind in sorted(self.virtual[stage].items(), key=lambda pair: (pair[1], pair[0])):
+            heads = [
+                (tag, item_id)
+                for queue, line in self.lines[stage, flow].items()
+                if queue in may
+                for item_id, tag in sorted(line.items(), key=lambda pair: (pair[1], pair[0]))[: 1 if first else 4]
+                if first or self.items[item_id].cost <= room
+            ]
+            if heads:
+                tag, item_id = min(heads)
                 item = self.items[item_id]
-                if not first and item.cost > room:
-                    continue
-                del members[item_id]
-                line.served[flow], line.now = tag, behind
-                after = behind + item.cost / self.flow_weight(flow)
-                if members:
-                    line.virtual[flow] = after
-                else:
-                    del line.virtual[flow], line.flows[flow]
-                    line.last[flow] = after
+                del self.lines[stage, flow][item.queue][item_id]
+                self.served[stage, flow] = max(self.served[stage, flow], tag)
+                self.now[stage] = max(self.now[stage], behind)
+                self._left(stage, flow, item.cost / self.weight(flow))
                 return item
         return None
 
-    def charge_flow(self, stage: Stage, queue: str, flow: str, more: float) -> None:
+    def take_suspect(self, stage: Stage, may: Collection[str]) -> Item | None:
+        """The suspect with the lowest tag of the first queue that has one."""
+        for queue in may:
+            found = self.suspects[stage, queue]
+            if found:
+                found.sort(key=lambda item_id: (self.items[item_id].tag, item_id))
+                return self.items[found.pop(0)]
+        return None
+
+    def charge_flow(self, stage: Stage, flow: str, more: float) -> None:
         """Correct what a flow was charged."""
-        line = self.lines[stage, queue]
-        where = line.virtual if flow in line.virtual else line.last
-        where[flow] = where.get(flow, 0.0) + more / self.flow_weight(flow)
+        where = self.virtual[stage] if flow in self.virtual[stage] else self.last[stage]
+        where[flow] = where.get(flow, 0.0) + more / self.weight(flow)
+
+    def _left(self, stage: Stage, flow: str, spent: float) -> None:
+        lines = self.lines[stage, flow]
+        for queue in [queue for queue, line in lines.items() if not line]:
+            del lines[queue]
+        if lines:
+            self.virtual[stage][flow] += spent
+        else:
+            self.last[stage][flow] = self.virtual[stage].pop(flow, 0.0) + spent

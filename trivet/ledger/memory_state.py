@@ -90,6 +90,8 @@ class MemoryState:
         self._events: list[tuple[str, Event]] = []
         self._queues = Queues()
         self._epoch = self._turn = 0
+        self._swept: float | None = None
+        self._grace_until = 0.0
 
     # ------------------------------------------------------------ plumbing
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import redis
 import structlog
 
+from trivet.errors import LedgerUnavailable
 from trivet.ledger import Accepted, Ledger, NewTask, Ringer, Swept, no_ringer
 from trivet.ledger.redis_reading import RedisReader
 from trivet.ledger.refusals import key_conflict, lease_lost, too_late, unknown_collection, unknown_task
@@ -19,6 +21,9 @@ from trivet.values import Collection, ErrorRecord, Lease, Part, Receipt, Spec, T
 log = structlog.get_logger(__name__)
 
 _SWEEP_LIMIT = 500
+#: Share of maxmemory above which new tasks are refused, and how long one look at it holds.
+_FULL = 0.85
+_ROOM_SECONDS = 1.0
 
 
 class RedisLedger(RedisReader, Ledger):
@@ -27,6 +32,8 @@ class RedisLedger(RedisReader, Ledger):
     def __init__(self, settings: Settings, ringer: Ringer = no_ringer, client: redis.Redis | None = None) -> None:
         super().__init__(settings, client)
         self._ringer = ringer
+        self._room_checked = -_ROOM_SECONDS
+        self._full = False
 
     def _ring(self, bells: Iterable[str]) -> None:
         for bell in bells:
@@ -54,6 +61,7 @@ class RedisLedger(RedisReader, Ledger):
     # ------------------------------------------------------------ the way of a task
 
     def accept(self, task: NewTask, idempotency_seconds: float) -> Accepted:
+        self._check_room()
         outcome, task_id, state, *bells = self._run(
             "accept",
             task.task_id,
@@ -76,6 +84,19 @@ class RedisLedger(RedisReader, Ledger):
             raise key_conflict(task.idempotency_key, task_id)
         self._ring(bells)
         return Accepted(task_id, state, outcome == "new")
+
+    def _check_room(self) -> None:
+        """Refuse new tasks while there is still room to finish the old ones, and for Celery's own messages."""
+        now = time.monotonic()
+        if now - self._room_checked > _ROOM_SECONDS:
+            memory = self._do(lambda: self._client.info("memory"))
+            limit, self._room_checked = int(memory["maxmemory"]), now
+            self._full = limit > 0 and int(memory["used_memory"]) > _FULL * limit
+        if self._full:
+            raise LedgerUnavailable(
+                f"Redis at {self._where} is nearly full, so new tasks are refused.",
+                hint="Raise its maxmemory, or wait until work is done and old tasks have left.",
+            )
 
     def claim(
         self,
@@ -148,10 +169,19 @@ class RedisLedger(RedisReader, Ledger):
         _, *bells = self._transition("finish", lease, state, manifest, dump(receipt))
         self._ring(bells)
 
-    def fail(self, lease: Lease, error: ErrorRecord, *, delay_seconds: float, max_attempts: int) -> str:
+    def fail(
+        self,
+        lease: Lease,
+        error: ErrorRecord,
+        *,
+        delay_seconds: float,
+        max_attempts: int,
+        patience_seconds: float | None = None,
+    ) -> str:
         permanent = "0" if error.transient else "1"
+        patience = "" if patience_seconds is None else int(patience_seconds * 1000)
         outcome, *bells = self._transition(
-            "fail", lease, dump(error), permanent, int(delay_seconds * 1000), max_attempts
+            "fail", lease, dump(error), permanent, int(delay_seconds * 1000), max_attempts, patience
         )
         self._ring(bells)
         return str(outcome)

@@ -14,12 +14,17 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from trivet.errors import LeaseLost, LedgerUnavailable
+from trivet.errors import InvalidRequest, LeaseLost, LedgerUnavailable
 from trivet.ids import EVENT_NAMESPACE, redact_url
 from trivet.ledger import Backlog
 from trivet.ledger.view import task_view
 from trivet.settings import Settings
 from trivet.values import Collection, Event, Spec, TaskState, TaskView
+
+
+def socket_seconds(settings: Settings) -> float:
+    """How long a call may stay unanswered."""
+    return max(3.0, min(10.0, settings.lease_seconds / 2))
 
 
 def connect(settings: Settings) -> redis.Redis:
@@ -28,14 +33,18 @@ def connect(settings: Settings) -> redis.Redis:
         return redis.Redis.from_url(
             settings.redis_url,
             decode_responses=True,
-            socket_timeout=30,
+            # Shorter than a lease: a connection that has gone silent must not cost a worker all that it holds.
+            socket_timeout=socket_seconds(settings),
             socket_connect_timeout=5,
             socket_keepalive=True,
             health_check_interval=25,
             retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), 3),
         )
     except (ValueError, RedisError) as error:
-        raise LedgerUnavailable(f"The Redis URL cannot be read: {error}.", hint="Check TRIVET_REDIS_URL.") from None
+        raise InvalidRequest(
+            f"The Redis URL cannot be read ({type(error).__name__}).",
+            hint="Check TRIVET_REDIS_URL; a password with special characters in it must be percent-encoded.",
+        ) from None
 
 
 class RedisReader:
@@ -45,6 +54,7 @@ class RedisReader:
         self._client: Any = client or connect(settings)
         self._where = redact_url(settings.redis_url)
         self._prefix = settings.redis_prefix
+        self._socket_seconds = socket_seconds(settings)
         self._head = (EVENT_NAMESPACE.hex, settings.event_stream_length)
         self._scripts: dict[str, Any] = {}
 
@@ -70,7 +80,9 @@ class RedisReader:
         if name not in self._scripts:
             folder = resources.files("trivet.ledger") / "lua"
             text = (folder / "_common.lua").read_text() + "\n" + (folder / f"{name}.lua").read_text()
-            self._scripts[name] = self._client.register_script(text)
+            # A full Redis must still let work be finished, or it stays full: only new tasks are refused.
+            flags = "" if name == "accept" else "#!lua flags=allow-oom\n"
+            self._scripts[name] = self._client.register_script(flags + text)
         script = self._scripts[name]
         return self._do(lambda: script(keys=[self._prefix], args=[*self._head, *arguments]))
 
@@ -120,7 +132,7 @@ class RedisReader:
     def events(self, after: str, count: int, block_seconds: float) -> list[tuple[str, Event]]:
         key = self._key("events")
         # A block longer than the socket's time-out would read as a dead server.
-        block = min(int(block_seconds * 1000), 10_000) or None
+        block = int(1000 * min(block_seconds, self._socket_seconds - 1)) or None
         answer = self._do(lambda: self._client.xread({key: after}, count=count, block=block))
         pages = answer.values() if isinstance(answer, dict) else [entries for _, entries in answer or ()]
         entries = [entry for page in pages for entry in _flat(page)]

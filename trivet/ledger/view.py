@@ -26,6 +26,8 @@ def task_view(task_id: str, fields: Mapping[str, str], shards_done: int) -> Task
     state = TaskState(fields["state"])
     error = ErrorRecord.model_validate_json(fields["error"]) if fields.get("error") else None
     reason = _NEXT[state]
+    if state is TaskState.EMBEDDING and fields.get("queue"):
+        reason += f" that serves {fields['queue']}"
     if error and not state.terminal:
         reason = f"failed in {error.stage} and is tried again: {error.message}"
     return TaskView(
@@ -41,7 +43,7 @@ def task_view(task_id: str, fields: Mapping[str, str], shards_done: int) -> Task
         updated_at=int(fields.get("updated") or fields["created"]) / 1000,
         generation=int(fields["generation"]) if fields.get("generation") else None,
         shards=int(fields.get("shards") or 0),
-        shards_done=shards_done,
+        shards_done=int(fields.get("shards_done") or shards_done),
         tokens=int(fields.get("tokens") or 0),
         tokens_done=int(fields.get("tokens_done") or 0),
         pages=int(fields.get("pages") or 0),

@@ -8,8 +8,10 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000) -- milliseconds
 
 local LANES = { interactive = { '0', 64 }, normal = { '1', 8 }, bulk = { '2', 1 } }
-local MISFITS = 16 -- how many flows a claim looks past when the next shard does not fit the budget
+local FLOWS = 64 -- flows that a claim looks at in one go, and
+local MOST_FLOWS = 1024 -- in all: those whose encoder nobody here serves stand in front for ever
 local BELL_TTL = 30000 -- a doorbell that nobody answered for so long counts as lost
+local MOST_DEAF = 7 -- a door that nobody answers is rung less and less, down to once in BELL_TTL * 2^7
 
 local function flow_of(lane, namespace) return LANES[lane][1] .. '|' .. namespace end
 
@@ -71,8 +73,12 @@ local bells, crowded = {}, {}
 local function ring(stage, queue)
   local door = stage == 'embed' and queue or 'any'
   if crowded[stage .. door] then return end
-  local standing = key('bells', stage, door)
-  redis.call('ZREMRANGEBYSCORE', standing, '-inf', now - BELL_TTL)
+  local standing, deaf = key('bells', stage, door), key('deaf', stage, door)
+  local patience = BELL_TTL * 2 ^ math.min(tonumber(redis.call('GET', deaf) or 0), MOST_DEAF)
+  if redis.call('ZREMRANGEBYSCORE', standing, '-inf', now - patience) > 0 then
+    redis.call('INCR', deaf)
+    redis.call('PEXPIRE', deaf, BELL_TTL * 2 ^ (MOST_DEAF + 1))
+  end
   local slots = 0
   for _, n in ipairs(redis.call('HVALS', key('slots', stage))) do slots = slots + tonumber(n) end
   if redis.call('ZCARD', standing) < 2 * math.max(1, slots) then
@@ -85,36 +91,64 @@ local function ring(stage, queue)
 end
 
 -- ------------------------------------------------------------------ queues: start-time fair queueing
--- (Goyal, Vin, Cheng 1996), twice: flows (lane, namespace) share a queue by weight; tasks share a flow.
+-- (Goyal, Vin, Cheng 1996), twice: flows (lane, namespace) share a stage by weight, over all its queues; the tasks of
+-- a flow share it by tags. Keys: vt:STAGE flow → virtual time while it waits; vtlast:STAGE the same of those that do
+-- not ('*' is the stage's own); served:STAGE flow → highest tag that was served; line:STAGE:FLOW:QUEUE item → tag;
+-- lines:STAGE:FLOW the queues in which the flow waits; waiting:STAGE queue → items that wait, suspects counted.
 
-local function push(item)
-  local h = redis.call('HMGET', key('item', item), 'stage', 'queue', 'flow', 'tag', 'suspect')
-  local stage, queue, flow = h[1], h[2], h[3]
-  redis.call('HSET', key('item', item), 'state', 'pending')
-  redis.call('SADD', key('queues', stage), queue)
-  if h[5] == '1' then
-    redis.call('RPUSH', key('suspects', stage, queue), item)
+local function step(item)
+  local h = redis.call('HMGET', key('item', item), 'stage', 'queue', 'flow', 'tag', 'suspect', 'cost')
+  return h[1], h[2], h[3], h[4], h[5] == '1', tonumber(h[6] or 0)
+end
+
+local function counted(stage, queue, n)
+  if redis.call('HINCRBY', key('waiting', stage), queue, n) <= 0 then redis.call('HDEL', key('waiting', stage), queue) end
+end
+
+-- `back`: the item was leased and not worked on, so its flow gets back what the claim cost it.
+local function push(item, back)
+  local stage, queue, flow, tag, suspect, cost = step(item)
+  redis.call('HSET', key('item', item), 'state', 'pending', 'epoch', 0)
+  local refund = back and cost / weight_of(flow) or 0
+  local vt, last = key('vt', stage), key('vtlast', stage)
+  if suspect then
+    redis.call('ZADD', key('suspects', stage, queue), tag, item)
   else
-    redis.call('ZADD', key('flow', stage, queue, flow), h[4], item)
-    local vt = key('vt', stage, queue)
-    if not redis.call('ZSCORE', vt, flow) then
-      local v = redis.call('HMGET', key('vtlast', stage, queue), '*', flow)
-      redis.call('ZADD', vt, math.max(tonumber(v[1] or 0), tonumber(v[2] or 0)), flow)
+    redis.call('ZADD', key('line', stage, flow, queue), tag, item)
+    redis.call('SADD', key('lines', stage, flow), queue)
+    if redis.call('ZSCORE', vt, flow) then
+      redis.call('ZINCRBY', vt, -refund, flow)
+    else
+      local v = redis.call('HMGET', last, '*', flow)
+      redis.call('ZADD', vt, math.max(tonumber(v[1] or 0), tonumber(v[2] or 0) - refund), flow)
+      redis.call('HDEL', last, flow)
     end
   end
+  counted(stage, queue, 1)
   ring(stage, queue)
 end
 
-local function unqueue(item)
-  local h = redis.call('HMGET', key('item', item), 'stage', 'queue', 'flow')
-  if not h[1] then return end
-  local members = key('flow', h[1], h[2], h[3])
-  if redis.call('ZREM', members, item) == 1 and redis.call('EXISTS', members) == 0 then
-    local vt = key('vt', h[1], h[2])
-    redis.call('HSET', key('vtlast', h[1], h[2]), h[3], redis.call('ZSCORE', vt, h[3]) or 0)
-    redis.call('ZREM', vt, h[3])
+-- After an item left its line: the line, and the flow with its last one, may be empty now. `spent` is charged.
+local function left_line(stage, queue, flow, spent)
+  local vt = key('vt', stage)
+  if redis.call('EXISTS', key('line', stage, flow, queue)) == 0 then redis.call('SREM', key('lines', stage, flow), queue) end
+  if redis.call('EXISTS', key('lines', stage, flow)) == 1 then
+    if spent ~= 0 then redis.call('ZINCRBY', vt, spent, flow) end
+  else
+    redis.call('HSET', key('vtlast', stage), flow, tonumber(redis.call('ZSCORE', vt, flow) or 0) + spent)
+    redis.call('ZREM', vt, flow)
   end
-  redis.call('LREM', key('suspects', h[1], h[2]), 0, item)
+end
+
+local function unqueue(item)
+  local stage, queue, flow = step(item)
+  if not stage then return end
+  if redis.call('ZREM', key('line', stage, flow, queue), item) == 1 then
+    left_line(stage, queue, flow, 0)
+    counted(stage, queue, -1)
+  elseif redis.call('ZREM', key('suspects', stage, queue), item) == 1 then
+    counted(stage, queue, -1)
+  end
 end
 
 -- `ahead`: cost of the same task's items before this one, so that a big task does not hold up a small one.
@@ -122,11 +156,11 @@ local function create(task, stage, queue, n, cost, ahead, hash)
   local t = redis.call('HMGET', key('task', task), 'lane', 'namespace')
   local flow = flow_of(t[1], t[2])
   local item = task .. '/' .. stage .. '/' .. n
-  local served = tonumber(redis.call('HGET', key('served', stage, queue), flow) or 0)
+  local served = tonumber(redis.call('HGET', key('served', stage), flow) or 0)
   redis.call('HSET', key('item', item), 'stage', stage, 'queue', queue, 'flow', flow, 'tag', served + ahead + cost,
     'cost', cost, 'attempts', 0, 'expiries', 0)
   if hash then redis.call('HSET', key('item', item), 'hash', hash) end
-  push(item)
+  push(item, false)
 end
 
 -- ------------------------------------------------------------------ leases
@@ -183,6 +217,11 @@ local function start(id)
   create(id, 'prepare', t[1], 0, tonumber(t[2]), 0)
 end
 
+-- Tokens that wait for an embed worker, by what the pipelines ask for.
+local function staged(model, tokens)
+  if redis.call('HINCRBY', key('staged'), model, tokens) <= 0 then redis.call('HDEL', key('staged'), model) end
+end
+
 -- Takes what is left of a task's work items away and gives their staged tokens back.
 local function clear(id)
   local t = redis.call('HMGET', key('task', id), 'shards', 'model')
@@ -197,7 +236,7 @@ local function clear(id)
       forget(item)
     end
   end
-  if left > 0 then redis.call('HINCRBY', key('staged'), t[2], -left) end
+  if left > 0 then staged(t[2], -left) end
 end
 
 -- Ends a task: the terminal event goes out here and nowhere else, and the next task of the object starts.
@@ -206,11 +245,10 @@ local function finish(id, state, extra)
   set_state(id, state)
   redis.call('HSET', key('task', id), 'ended', now)
   redis.call('ZADD', key('terminal'), now, id)
-  if state == 'failed' then
-    redis.call('ZADD', key('dead'), now, id)
-  else
-    redis.call('DEL', key('url', id))
-  end
+  if state == 'failed' then redis.call('ZADD', key('dead'), now, id) end
+  -- The manifest has the parts; the URL with its query has done its service.
+  redis.call('HSET', key('task', id), 'shards_done', redis.call('HLEN', key('parts', id)))
+  redis.call('DEL', key('parts', id), key('done', id), key('url', id))
   emit(id, KINDS[state], extra)
   local object = object_key(id)
   local o = redis.call('HMGET', object, 'active', 'waiting')
@@ -225,13 +263,21 @@ local function finish(id, state, extra)
   end
 end
 
--- Charges one error to a work item: it comes back later, or its task fails.
-local function charge(item, error, permanent, delay, cap)
+-- An error of a work item: it comes back after `delay`, or its task fails. Charged, it fails at the `cap`th attempt;
+-- with a `patience` (ms) nothing is charged, and it fails when such errors have gone on for so long.
+local function charge(item, error, permanent, delay, cap, patience)
   local id = task_of(item)
-  local attempts = redis.call('HINCRBY', key('item', item), 'attempts', 1)
+  local attempts, over
+  if patience and not permanent then
+    redis.call('HSETNX', key('item', item), 'trouble', now)
+    attempts = tonumber(redis.call('HGET', key('item', item), 'attempts'))
+    over = now - tonumber(redis.call('HGET', key('item', item), 'trouble')) >= patience
+  else
+    attempts = redis.call('HINCRBY', key('item', item), 'attempts', 1)
+    over = attempts >= cap
+  end
   redis.call('HSET', key('task', id), 'error', error)
-  if permanent or attempts >= cap then
-    redis.call('HSET', key('task', id), 'attempts', attempts)
+  if permanent or over then
     finish(id, 'failed', '"attempts":' .. attempts .. ',"error":' .. error)
     return 'failed'
   end

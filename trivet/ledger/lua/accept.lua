@@ -16,9 +16,13 @@ if state then return { 'again', id, state } end
 local config = redis.call('HGET', key('collections', ns), collection)
 if not config then return { 'unknown_collection', '', '' } end
 
+local pipeline = cjson.decode(config).pipeline
+-- What decides which encoders may take it, and so which of them has too much to do already.
+local model = pipeline.model_id .. (pipeline.revision ~= '' and '@' .. pipeline.revision or '') ..
+  (pipeline.dtype ~= 'auto' and ' in ' .. pipeline.dtype or '')
 redis.call('HSET', key('task', id), 'namespace', ns, 'collection', collection, 'object', object, 'lane', lane,
   'url', ARGV[8], 'metadata', ARGV[10], 'media_type', ARGV[11], 'run', 1, 'created', now, 'config', config,
-  'model', cjson.decode(config).pipeline.model_id, 'cost', ARGV[15])
+  'model', model, 'cost', ARGV[15])
 if ARGV[9] ~= '' then redis.call('SET', key('url', id), ARGV[9]) end
 redis.call('ZADD', key('tasks', ns), now, id)
 if idem then redis.call('SET', idem, id .. ' ' .. ARGV[13], 'PX', ARGV[14]) end

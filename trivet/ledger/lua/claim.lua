@@ -28,74 +28,93 @@ if redis.call('HGET', key('worker', worker), 'op') == op then
 end
 
 local taken, spent = {}, 0
-local function take(item)
+local function take(item, queue)
   local epoch = redis.call('INCR', key('epoch'))
+  if epoch < now then
+    -- A ledger that lost its last second must not give a number out again that somebody still holds.
+    epoch = now
+    redis.call('SET', key('epoch'), epoch)
+  end
   redis.call('HSET', key('item', item), 'state', 'leased', 'epoch', epoch, 'owner', worker)
   redis.call('ZADD', key('leases'), now + lease_ms, item)
   redis.call('SADD', mine, item)
+  counted(stage, queue, -1)
   if stage == 'prepare' then set_state(task_of(item), 'preparing') end
   spent = spent + tonumber(redis.call('HGET', key('item', item), 'cost'))
   table.insert(taken, item)
 end
 
-local function claim_suspect(queue)
-  if redis.call('SCARD', mine) > 0 or #taken > 0 then return false end
-  local item = redis.call('LPOP', key('suspects', stage, queue))
-  if item then take(item) end
-  return item
+-- Which queues this worker may take from: those that it serves; for prepare those whose encoder has not too much to do.
+local may, queues = {}, {}
+for i = 10, #ARGV do table.insert(queues, ARGV[i]) end
+if stage ~= 'embed' then queues = redis.call('HKEYS', key('waiting', stage)) end
+for _, queue in ipairs(queues) do
+  local over = stage == 'prepare' and tonumber(redis.call('HGET', key('staged'), queue) or 0) > tonumber(ARGV[9])
+  may[queue] = not over
 end
 
--- One item of the flow that is furthest behind; a little past those whose next item does not fit the budget.
-local function claim_next(queue)
-  local vt = key('vt', stage, queue)
-  local flows = redis.call('ZRANGE', vt, 0, MISFITS - 1, 'WITHSCORES')
-  for i = 1, #flows, 2 do
-    local flow, behind = flows[i], tonumber(flows[i + 1])
-    local members = key('flow', stage, queue, flow)
-    local items = redis.call('ZRANGE', members, 0, #taken == 0 and 0 or 3, 'WITHSCORES')
-    for j = 1, #items, 2 do
-      local item = items[j]
-      local cost = tonumber(redis.call('HGET', key('item', item), 'cost'))
-      if #taken == 0 or spent + cost <= budget then
-        redis.call('ZREM', members, item)
-        redis.call('HSET', key('served', stage, queue), flow, items[j + 1])
-        redis.call('HSET', key('vtlast', stage, queue), '*', behind)
-        local after = behind + cost / weight_of(flow)
-        if redis.call('EXISTS', members) == 1 then
-          redis.call('ZADD', vt, after, flow)
-        else
-          redis.call('ZREM', vt, flow)
-          redis.call('HSET', key('vtlast', stage, queue), flow, after)
-        end
-        take(item)
-        return true
-      end
+local function claim_suspect()
+  if redis.call('SCARD', mine) > 0 or #taken > 0 then return false end
+  for _, queue in ipairs(queues) do
+    local found = may[queue] and redis.call('ZPOPMIN', key('suspects', stage, queue)) or {}
+    if found[1] then
+      take(found[1], queue)
+      return true
     end
   end
   return false
 end
 
-local queues = {}
-for i = 10, #ARGV do table.insert(queues, ARGV[i]) end
-if stage ~= 'embed' then
-  queues = redis.call('SMEMBERS', key('queues', stage))
-  table.sort(queues)
+-- The item with the lowest tag that a flow may give: its tag, the item, its queue.
+local function head(flow)
+  local best, chosen, from
+  for _, queue in ipairs(redis.call('SMEMBERS', key('lines', stage, flow))) do
+    if may[queue] then
+      local items = redis.call('ZRANGE', key('line', stage, flow, queue), 0, #taken == 0 and 0 or 3, 'WITHSCORES')
+      for j = 1, #items, 2 do
+        local cost = tonumber(redis.call('HGET', key('item', items[j]), 'cost'))
+        local tag = tonumber(items[j + 1])
+        if (#taken == 0 or spent + cost <= budget) and (not best or tag < best) then
+          best, chosen, from = tag, items[j], queue
+        end
+      end
+    end
+  end
+  return best, chosen, from
 end
+
+-- One item of the flow that is furthest behind, past those that have nothing for this worker or nothing that fits.
+local function claim_next()
+  local vt = key('vt', stage)
+  for start = 0, MOST_FLOWS - 1, FLOWS do
+    local flows = redis.call('ZRANGE', vt, start, start + FLOWS - 1, 'WITHSCORES')
+    for i = 1, #flows, 2 do
+      local flow, behind = flows[i], tonumber(flows[i + 1])
+      local tag, item, queue = head(flow)
+      if item then
+        redis.call('ZREM', key('line', stage, flow, queue), item)
+        local served = tonumber(redis.call('HGET', key('served', stage), flow) or 0)
+        if tag > served then redis.call('HSET', key('served', stage), flow, tag) end
+        local virtual = tonumber(redis.call('HGET', key('vtlast', stage), '*') or 0)
+        if behind > virtual then redis.call('HSET', key('vtlast', stage), '*', behind) end
+        left_line(stage, queue, flow, tonumber(redis.call('HGET', key('item', item), 'cost')) / weight_of(flow))
+        take(item, queue)
+        return true
+      end
+    end
+    if #flows < 2 * FLOWS then return false end
+  end
+  return false
+end
+
 -- A worker that holds a suspect holds nothing else until it is through with it.
 local first = redis.call('SRANDMEMBER', mine)
-local with_suspect = first and redis.call('HGET', key('item', first), 'suspect') == '1'
-if not with_suspect then
-  local turn = redis.call('INCR', key('turn', stage))
-  for i = 1, #queues do
-    local queue = queues[(turn + i) % #queues + 1]
-    local staged = tonumber(redis.call('HGET', key('staged'), queue) or 0)
-    if stage ~= 'prepare' or staged <= tonumber(ARGV[9]) then
-      -- Suspects take every other turn, so that a pile of them cannot starve the rest.
-      if turn % 2 == 0 and claim_suspect(queue) then break end
-      while #taken < most and spent < budget and claim_next(queue) do end
-      if #taken == 0 and claim_suspect(queue) then break end
-      if #taken >= most or spent >= budget then break end
-    end
+if not (first and redis.call('HGET', key('item', first), 'suspect') == '1') then
+  -- Suspects take every other turn of the workers that are free for one: a pile of them cannot starve the rest.
+  local turn = not first and redis.call('INCR', key('turn', stage)) or 1
+  if not (turn % 2 == 0 and claim_suspect()) then
+    while #taken < most and spent < budget and claim_next() do end
+    if #taken == 0 then claim_suspect() end
   end
 end
 redis.call('HSET', key('worker', worker), 'op', op, 'op_items', table.concat(taken, ' '))

@@ -3,8 +3,7 @@ local worker = ARGV[3]
 local n = 0
 for _, item in ipairs(redis.call('SMEMBERS', key('held', worker))) do
   unlease(item)
-  redis.call('HSET', key('item', item), 'epoch', 0)
-  push(item)
+  push(item, true)
   n = n + 1
 end
 redis.call('ZREM', key('workers'), worker)

@@ -2,8 +2,7 @@
 for i = 3, #ARGV, 2 do
   if held(ARGV[i], ARGV[i + 1]) then
     unlease(ARGV[i])
-    redis.call('HSET', key('item', ARGV[i]), 'epoch', 0)
-    push(ARGV[i])
+    push(ARGV[i], true)
   end
 end
 return bells

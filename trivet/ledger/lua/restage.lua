@@ -9,14 +9,13 @@ redis.call('HSET', key('task', id), 'generation', generation, 'tokens_done', 0)
 local ahead, parts = 0, {}
 for n = 0, tonumber(t[1]) - 1 do
   parts[n] = cjson.decode(redis.call('HGET', key('parts', id), tostring(n))).part
-  redis.call('HDEL', key('task', id), 'done_' .. n)
 end
-redis.call('DEL', key('parts', id))
+redis.call('DEL', key('parts', id), key('done', id))
 forget(item)
 for n = 0, tonumber(t[1]) - 1 do
   create(id, 'embed', t[2], n, parts[n].tokens, ahead, parts[n].input_hash)
   ahead = ahead + parts[n].tokens
 end
-redis.call('HINCRBY', key('staged'), t[3], ahead)
+staged(t[3], ahead)
 set_state(id, 'embedding')
 return { 'staged', unpack(bells) }

@@ -12,10 +12,10 @@ redis.call('HDEL', key('task', id), 'error', 'retry_at')
 -- The claim was charged an estimate; the flow pays for the bytes that it really took.
 local flow = flow_of(t[3], t[4])
 local more = (tonumber(ARGV[9]) - tonumber(t[2])) / weight_of(flow)
-if redis.call('ZSCORE', key('vt', 'prepare', t[1]), flow) then
-  redis.call('ZINCRBY', key('vt', 'prepare', t[1]), more, flow)
+if redis.call('ZSCORE', key('vt', 'prepare'), flow) then
+  redis.call('ZINCRBY', key('vt', 'prepare'), more, flow)
 else
-  redis.call('HINCRBYFLOAT', key('vtlast', 'prepare', t[1]), flow, more)
+  redis.call('HINCRBYFLOAT', key('vtlast', 'prepare'), flow, more)
 end
 forget(item)
 local ahead = 0
@@ -24,7 +24,7 @@ for n = 0, shards - 1 do
   create(id, 'embed', ARGV[5], n, cost, ahead, ARGV[11 + 2 * n])
   ahead = ahead + cost
 end
-redis.call('HINCRBY', key('staged'), t[1], tokens)
+staged(t[1], tokens)
 set_state(id, 'embedding')
 emit(id, 'ingest.started', '"pages":' .. ARGV[7] .. ',"chunks":' .. ARGV[8] .. ',"tokens":' .. tokens ..
   ',"shards":' .. shards)

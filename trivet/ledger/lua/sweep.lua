@@ -6,27 +6,33 @@ local due, expired, failed, dropped = 0, 0, 0, 0
 for _, item in ipairs(redis.call('ZRANGEBYSCORE', key('due'), '-inf', now, 'LIMIT', 0, limit)) do
   redis.call('ZREM', key('due'), item)
   if redis.call('EXISTS', key('item', item)) == 1 then
-    push(item)
+    push(item, false)
     due = due + 1
   end
 end
+
+-- While the ledger was away nobody could keep a lease. If no sweep came by for half a lease, that is what it looks
+-- like, and every holder gets another lease's time to be heard of.
+local last = tonumber(redis.call('GET', key('swept')) or now)
+redis.call('SET', key('swept'), now)
+if now - last > lease_ms / 2 then redis.call('SET', key('grace'), '1', 'PX', lease_ms) end
+local graceful = redis.call('EXISTS', key('grace')) == 1
 
 -- An expiry among others charges nobody but makes all of them suspects: each is leased alone next.
 local function expire(item, alone, dead)
   expired = expired + 1
   unlease(item)
-  redis.call('HSET', key('item', item), 'epoch', 0)
   if dead then redis.call('HSET', key('item', item), 'suspect', 1) end
   if dead and alone and redis.call('HINCRBY', key('item', item), 'expiries', 1) >= cap then
     redis.call('HSET', key('task', task_of(item)), 'error', error)
     finish(task_of(item), 'failed', '"error":' .. error)
     failed = failed + 1
   else
-    push(item)
+    push(item, false)
   end
 end
 
-for _, item in ipairs(redis.call('ZRANGEBYSCORE', key('leases'), '-inf', now, 'LIMIT', 0, limit)) do
+for _, item in ipairs(graceful and {} or redis.call('ZRANGEBYSCORE', key('leases'), '-inf', now, 'LIMIT', 0, limit)) do
   local owner = redis.call('HGET', key('item', item), 'owner')
   if not owner then
     redis.call('ZREM', key('leases'), item)
@@ -51,7 +57,13 @@ end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('terminal'), '-inf', now - tonumber(ARGV[7]), 'LIMIT', 0, limit)) do
   local t = redis.call('HMGET', key('task', id), 'namespace', 'state')
-  redis.call('DEL', key('task', id), key('parts', id), key('url', id))
+  if t[1] then
+    -- S3 knows the object's generations: its row is only needed while a task of it runs or waits.
+    local o = object_key(id)
+    local busy = redis.call('HMGET', o, 'active', 'waiting')
+    if not busy[1] and not busy[2] then redis.call('DEL', o) end
+  end
+  redis.call('DEL', key('task', id))
   redis.call('ZREM', key('terminal'), id)
   redis.call('ZREM', key('dead'), id)
   if t[1] then
@@ -62,12 +74,6 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('terminal'), '-inf', now - t
 end
 
 for _, stage in ipairs({ 'prepare', 'embed', 'commit' }) do
-  for _, queue in ipairs(redis.call('SMEMBERS', key('queues', stage))) do
-    if redis.call('EXISTS', key('vt', stage, queue)) == 1 or redis.call('EXISTS', key('suspects', stage, queue)) == 1 then
-      ring(stage, queue)
-    else
-      redis.call('SREM', key('queues', stage), queue)
-    end
-  end
+  for _, queue in ipairs(redis.call('HKEYS', key('waiting', stage))) do ring(stage, queue) end
 end
 return { due, expired, failed, dropped, unpack(bells) }
