@@ -19,6 +19,14 @@ from trivet.stores.layout import Layout
 from trivet.values import Chunk, Frozen, Part, Receipt, Spec, dump
 
 
+def source_key(source_sha256: str, stated_type: str) -> str:
+    """What stands for a source in the keys of its plan and shards: its SHA-256, and a suffix where the caller said
+    what type it is, since the same bytes parsed as another type are other chunks.
+    """
+    stated = stated_type.strip().lower()
+    return f"{source_sha256}.{digest(stated, 8)}" if stated else source_sha256
+
+
 class StagedShard(Frozen):
     """Some chunks of one object, staged together with their token ids."""
 

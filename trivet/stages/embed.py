@@ -38,6 +38,8 @@ class _Claim:
     """Leased shards whose chunks are on their way."""
 
     fetches: list[tuple[Lease, Future[Work]]] = field(default_factory=list)
+    #: The ledger did not answer: what waits there is not known.
+    unanswered: bool = False
 
 
 class EmbedLoop:
@@ -50,6 +52,8 @@ class EmbedLoop:
         self._fetchers = ThreadPoolExecutor(ctx.settings.io_threads, thread_name_prefix="fetch")
         self._uploads = Uploads(ctx.settings.io_threads, ctx.settings.upload_buffer_bytes)
         self._spec = lru_cache(maxsize=64)(self._load_spec)
+        #: Leased, and neither settled nor on its way to S3: what must be given back however a loop ends.
+        self._open: dict[tuple[str, int], Lease] = {}
 
     def run(self, deadline: float) -> bool:
         """Claim and embed until nothing waits, `deadline` (monotonic) has come or the process is asked to stop.
@@ -57,22 +61,26 @@ class EmbedLoop:
         All that was computed is written when this returns; all that was not is given back, uncharged.
         Returns whether work may be left.
         """
-        ahead = self._claim()
-        left = False
+        claim, left = self._claim(), False
         try:
-            while ahead.fetches:
-                claim, ahead = ahead, _Claim()
+            while claim.fetches:
                 if self._stop(deadline):
-                    ahead, left = claim, True
+                    left = True
                     break
-                if not any(lease.alone for lease, _ in claim.fetches):
-                    ahead = self._claim()
+                # A suspect stands alone: nothing is leased beside it, and nothing after it before it is written.
+                alone = any(lease.alone for lease, _ in claim.fetches)
+                ahead = _Claim() if alone else self._claim_on()
                 self._compute(claim)
+                if not alone and not ahead.fetches:
+                    # While parts of the last claim are written, more may have been staged.
+                    ahead = self._claim_on()
                 if not ahead.fetches:
-                    # Only now: while parts of the last claim are written, more may have been staged.
-                    ahead = self._claim()
+                    # Suspects are leased only to a worker that holds nothing.
+                    self._uploads.drain()
+                    ahead = self._claim_on()
+                left, claim = ahead.unanswered, ahead
         finally:
-            left = self._give_back([lease for lease, _ in ahead.fetches]) or left
+            left = self._give_back(list(self._open.values())) or left
             self._uploads.drain()
         return left
 
@@ -97,9 +105,18 @@ class EmbedLoop:
             most=_MOST_SHARDS,
             lease_seconds=ctx.settings.lease_seconds,
         )
+        self._open.update({(lease.item, lease.epoch): lease for lease in leases})
         ctx.keeper.add(leases)
         fault("embed.after_claim")
         return _Claim([(lease, self._fetchers.submit(self._fetch, lease)) for lease in leases])
+
+    def _claim_on(self) -> _Claim:
+        """As `_claim`; a ledger that does not answer is no reason to drop what is held."""
+        try:
+            return self._claim()
+        except LedgerUnavailable as error:
+            log.warning("claim.failed", error=error.message)
+            return _Claim(unanswered=True)
 
     def _fetch(self, lease: Lease) -> Work:
         payload = json.loads(lease.payload)
@@ -126,24 +143,25 @@ class EmbedLoop:
         works = self._fetched(claim)
         rows: list[list[tuple[Legs, int] | None]] = [[None] * len(work.chunks) for work in works]
         open_chunks = [len(work.chunks) for work in works]
-        settled: set[int] = set()
         results = forward(self._encoder, works, ctx.settings.forward_tokens, lambda lease: not ctx.keeper.lost(lease))
         for result in results:
             if isinstance(result, Failed):
-                settled.add(result.work)
-                ctx.settle(works[result.work].lease, result.error)
+                self._settle(works[result.work].lease, result.error)
                 continue
             for i, row in enumerate(result.rows):
                 rows[row.work][row.place] = (result.legs, i)
                 open_chunks[row.work] -= 1
                 if open_chunks[row.work] == 0:
-                    settled.add(row.work)
                     self._write(works[row.work], [found for found in rows[row.work] if found is not None])
                     rows[row.work] = []
             fault("embed.after_forward")
             if ctx.stopping():
                 break
-        self._give_back([work.lease for w, work in enumerate(works) if w not in settled])
+        self._give_back([work.lease for work in works if (work.lease.item, work.lease.epoch) in self._open])
+
+    def _settle(self, lease: Lease, error: Exception) -> None:
+        self._open.pop((lease.item, lease.epoch), None)
+        self._ctx.settle(lease, error)
 
     def _fetched(self, claim: _Claim) -> list[Work]:
         works = []
@@ -151,11 +169,12 @@ class EmbedLoop:
             try:
                 works.append(future.result())
             except Exception as error:  # noqa: BLE001 - one shard that cannot be read must not stop the others
-                self._ctx.settle(lease, error)
+                self._settle(lease, error)
         return works
 
     def _give_back(self, leases: Sequence[Lease]) -> bool:
         for lease in leases:
+            self._open.pop((lease.item, lease.epoch), None)
             self._ctx.keeper.drop(lease)
         if leases:
             try:
@@ -167,9 +186,14 @@ class EmbedLoop:
     # ------------------------------------------------------------ write
 
     def _write(self, work: Work, rows: Sequence[tuple[Legs, int]]) -> None:
-        legs = gather(rows)
+        try:
+            legs = gather(rows)
+        except Exception as error:  # noqa: BLE001 - rows that do not fit together are this shard's own fault
+            self._settle(work.lease, error)
+            return
         size = legs.dense.nbytes + legs.colbert.nbytes + legs.sparse_ids.nbytes * 2
         self._uploads.submit(size, lambda: self._put(work, legs))
+        del self._open[work.lease.item, work.lease.epoch]
 
     def _put(self, work: Work, legs: Legs) -> None:
         ctx, lease = self._ctx, work.lease
