@@ -5,9 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from trivet.errors import TrivetError
+from trivet.errors import LedgerUnavailable, StoreUnavailable, TrivetError
+from trivet.names import Stage
 from trivet.settings import Settings
 from trivet.values import ErrorRecord
+
+#: Between two tries of an item that failed through no fault of its own, about.
+_OUTAGE_PAUSE_SECONDS = 5.0
+#: Ten years: longer than any task lives, and still a number that every ledger can count with.
+FOREVER_SECONDS = 10 * 365 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,25 +22,51 @@ class Decision:
 
     record: ErrorRecord
     delay_seconds: float
+    #: None: the error is charged to the item. A number: it is nobody's fault, and fails the item only where such
+    #: errors have gone on for that long.
+    patience_seconds: float | None = None
 
 
 def decide(error: Exception, stage: str, attempts: int, settings: Settings, random: Random) -> Decision:
     """Exponential backoff with full jitter (between half and the whole of base · 2^attempts, capped).
 
-    An error that is none of ours is a bug of this program: it is tried again, since a newer worker may know better,
-    and shown by its type alone, since its text may hold anything.
+    An S3 or Redis that is away says nothing about the item: it is not charged, and tried again every few seconds. A
+    commit is never given up for a transient error, since its generation may be visible already.
     """
-    if isinstance(error, TrivetError):
-        record = ErrorRecord(
-            code=error.code, message=error.message, hint=error.hint, stage=stage, transient=error.transient
-        )
-    else:
-        record = ErrorRecord(
-            code="internal",
-            message=f"{stage} ended with an unexpected {type(error).__name__}.",
-            hint="The worker's log has the details under this task's id.",
-            stage=stage,
-            transient=True,
-        )
+    record = _record(error, stage)
+    if record.transient and (stage == Stage.COMMIT or isinstance(error, StoreUnavailable | LedgerUnavailable)):
+        pause = min(settings.retry_max_seconds, _OUTAGE_PAUSE_SECONDS * random.uniform(0.75, 1.25))
+        patience = FOREVER_SECONDS if stage == Stage.COMMIT else settings.outage_patience_seconds
+        return Decision(record, pause, patience)
     ceiling = min(settings.retry_max_seconds, settings.retry_base_seconds * 2**attempts)
     return Decision(record, ceiling * random.uniform(0.5, 1.0))
+
+
+def unexpected(kind: str, stage: str) -> ErrorRecord:
+    """The record of an error that is none of ours, which is a bug of this program: it is tried again, since a newer
+    worker may know better, and shown by its type alone, since its text may hold anything.
+    """
+    return ErrorRecord(
+        code="internal",
+        message=f"{stage} ended with an unexpected {kind}.",
+        hint="The worker's log has the details under this task's id.",
+        stage=stage,
+        transient=True,
+    )
+
+
+def _record(error: Exception, stage: str) -> ErrorRecord:
+    if not isinstance(error, TrivetError):
+        return unexpected(type(error).__name__, stage)
+    return ErrorRecord(
+        code=error.code,
+        message=encodable(error.message),
+        hint=encodable(error.hint),
+        stage=stage,
+        transient=error.transient,
+    )
+
+
+def encodable(text: str) -> str:
+    """The text with a question mark for every lone surrogate, which no JSON or log file could hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -97,6 +97,8 @@ class Settings(BaseSettings):
     max_expiries: int = Field(5, ge=1)
     retry_base_seconds: float = Field(2.0, gt=0)
     retry_max_seconds: float = Field(300.0, gt=0)
+    #: How long a work item may go on failing for S3 or Redis alone before its task fails; no attempt is charged.
+    outage_patience_seconds: float = Field(900.0, gt=0)
     #: Tokens of one model that may wait for an embed worker before prepare pauses.
     max_staged_tokens: int = Field(20_000_000, ge=1)
     task_retention_days: float = Field(7.0, gt=0)

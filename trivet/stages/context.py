@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import structlog
@@ -16,7 +16,7 @@ from trivet.clock import Clock, SystemClock
 from trivet.errors import LeaseLost, LedgerUnavailable
 from trivet.ledger import Ledger
 from trivet.names import Stage
-from trivet.retry import decide
+from trivet.retry import Decision, decide, encodable, unexpected
 from trivet.settings import Settings
 from trivet.stages.keeper import LeaseKeeper
 from trivet.stores import ObjectStore
@@ -61,17 +61,36 @@ class StageContext:
             return
         decision = decide(error, lease.stage, lease.attempts, self.settings, self.random)
         internal = decision.record.code == "internal"
-        log.warning("item.failed", item=lease.item, code=decision.record.code, error=str(error), exc_info=internal)
+        log.warning(
+            "item.failed", item=lease.item, code=decision.record.code, error=encodable(str(error)), exc_info=internal
+        )
         try:
-            outcome = self.ledger.fail(
-                lease,
-                decision.record,
-                delay_seconds=decision.delay_seconds,
-                max_attempts=self.settings.max_attempts,
-            )
-            log.info("item.charged", item=lease.item, outcome=outcome)
+            outcome = self._fail(lease, decision)
         except (LeaseLost, LedgerUnavailable) as lost:
             log.warning("item.unsettled", item=lease.item, error=str(lost))
+        except Exception:
+            # An item that cannot be settled would be leased again and again: say less, but say it.
+            log.exception("item.record_refused", item=lease.item)
+            self._fail_barely(lease, decision)
+        else:
+            log.info("item.charged", item=lease.item, outcome=outcome)
+
+    def _fail(self, lease: Lease, decision: Decision) -> str:
+        return self.ledger.fail(
+            lease,
+            decision.record,
+            delay_seconds=decision.delay_seconds,
+            max_attempts=self.settings.max_attempts,
+            patience_seconds=decision.patience_seconds,
+        )
+
+    def _fail_barely(self, lease: Lease, decision: Decision) -> None:
+        bare = unexpected("error", lease.stage)
+        try:
+            self._fail(lease, replace(decision, record=bare))
+        except Exception:
+            # Its lease expires, and the sweep takes it from there.
+            log.exception("item.unsettled", item=lease.item)
 
     def close(self) -> None:
         """Give back what is still held and strike the worker off."""

@@ -75,7 +75,9 @@ class LeaseKeeper:
         if lost:
             log.warning("leases.lost", items=sorted(lost), worker=self._worker)
             with self._lock:
-                self._lost |= {(lease.item, lease.epoch) for lease in held if lease.item in lost}
+                # What was settled while the ledger answered is not lost.
+                keys = {(lease.item, lease.epoch) for lease in held if lease.item in lost}
+                self._lost |= keys & self._held.keys()
 
     def close(self) -> None:
         """Stop the thread."""
@@ -88,4 +90,7 @@ class LeaseKeeper:
                 self.beat()
             except LedgerUnavailable as error:
                 log.warning("heartbeat.failed", error=error.message)
+            except Exception:
+                # A thread that ends takes all leases of the process with it.
+                log.exception("heartbeat.crashed")
             self._stop.wait(self._settings.heartbeat_seconds)

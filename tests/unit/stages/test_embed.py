@@ -11,6 +11,7 @@ import pytest
 from tests.unit.stages.desk import desk, encoder
 from trivet.encoder import Legs
 from trivet.encoder.fake import FakeEncoder
+from trivet.encoder.models import fake_model
 from trivet.errors import LedgerUnavailable
 from trivet.ledger.memory import MemoryLedger
 from trivet.names import Stage
@@ -23,8 +24,10 @@ FAR = float("inf")
 class FlakyClaims(MemoryLedger):
     """The claims for embed numbered in `bad` (from 1) raise."""
 
-    bad: dict[int, Exception] = {}
-    claims = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.bad: dict[int, Exception] = {}
+        self.claims = 0
 
     def claim(self, stage: Stage, *rest: Any, **how: Any) -> list[Lease]:
         if stage is Stage.EMBED:
@@ -109,22 +112,21 @@ def test_rows_that_do_not_fit_together_are_charged_to_their_shard_alone(
 
 
 def test_suspects_are_served_one_after_another_in_one_loop(tmp_path: Path) -> None:
-    class Counting(FakeEncoder):
-        calls: list[int] = []
+    calls: list[int] = []
 
+    class Counting(FakeEncoder):
         def encode(self, token_ids: Sequence[Sequence[int]], **how: Any) -> Legs:
-            self.calls.append(len(token_ids))
+            calls.append(len(token_ids))
             return super().encode(token_ids, **how)
 
     with desk(tmp_path) as d:
         task = d.staged("o", [["one"], ["two"], ["three"], ["four"]])
         d.suspect()
-        made = Counting.of(64)
-        loop = EmbedLoop(d.ctx, made)
+        loop = EmbedLoop(d.ctx, Counting(fake_model(64)))
         assert loop.run(FAR) is False
         loop.close()
         assert d.view(task).shards_done == 4
-        assert made.calls == [1, 1, 1, 1], "each suspect alone"
+        assert calls == [1, 1, 1, 1], "each suspect alone"
 
 
 def test_a_stopped_worker_gives_back_what_it_has_not_computed(tmp_path: Path) -> None:
