@@ -21,9 +21,11 @@ from trivet.values import Collection, ErrorRecord, Lease, Part, Receipt, Spec, T
 log = structlog.get_logger(__name__)
 
 _SWEEP_LIMIT = 500
-#: Share of maxmemory above which new tasks are refused, and how long one look at it holds.
+#: Share of maxmemory above which new tasks are refused; for how long, and how many bytes, one look at it holds.
 _FULL = 0.85
 _ROOM_SECONDS = 1.0
+_ROOM_BYTES = 1 << 20
+_ROW_BYTES = 4096
 
 
 class RedisLedger(RedisReader, Ledger):
@@ -34,6 +36,7 @@ class RedisLedger(RedisReader, Ledger):
         self._ringer = ringer
         self._room_checked = -_ROOM_SECONDS
         self._full = False
+        self._written = 0
 
     def _ring(self, bells: Iterable[str]) -> None:
         for bell in bells:
@@ -61,7 +64,7 @@ class RedisLedger(RedisReader, Ledger):
     # ------------------------------------------------------------ the way of a task
 
     def accept(self, task: NewTask, idempotency_seconds: float) -> Accepted:
-        self._check_room()
+        self._check_room(len(task.secret_url) + len(task.metadata) + _ROW_BYTES)
         outcome, task_id, state, *bells = self._run(
             "accept",
             task.task_id,
@@ -85,12 +88,13 @@ class RedisLedger(RedisReader, Ledger):
         self._ring(bells)
         return Accepted(task_id, state, outcome == "new")
 
-    def _check_room(self) -> None:
+    def _check_room(self, size: int) -> None:
         """Refuse new tasks while there is still room to finish the old ones, and for Celery's own messages."""
         now = time.monotonic()
-        if now - self._room_checked > _ROOM_SECONDS:
+        self._written += size
+        if now - self._room_checked > _ROOM_SECONDS or self._written > _ROOM_BYTES:
             memory = self._do(lambda: self._client.info("memory"))
-            limit, self._room_checked = int(memory["maxmemory"]), now
+            limit, self._room_checked, self._written = int(memory["maxmemory"]), now, 0
             self._full = limit > 0 and int(memory["used_memory"]) > _FULL * limit
         if self._full:
             raise LedgerUnavailable(
