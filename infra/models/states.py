@@ -1,4 +1,4 @@
-"""Last hidden states of the embedded encoder, computed once per text and kept on disk."""
+"""Last hidden states of the embedded encoder, computed once per set of texts and kept on disk."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from tokenizers import Tokenizer
 from transformers import XLMRobertaModel
 from transformers import logging as transformers_logging
 
+from trivet.embedded.model_source import TOKENIZER, WEIGHTS
+
 #: Tokens of one forward pass, padding counted.
 BUDGET = 4096
-SPECIAL = (0, 1, 2, 3)
+#: `<s>`, `<pad>`, `</s>` and `<unk>`.
+SPECIAL = torch.arange(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ class States:
     states: torch.Tensor
     #: [texts + 1] int64.
     offsets: torch.Tensor
-    #: Tokens that the prompt has, after `<s>`.
+    #: Tokens of the prompt, which follow `<s>`.
     prompt: int
 
     def __len__(self) -> int:
@@ -47,13 +50,21 @@ class States:
 
     @property
     def is_prompt(self) -> torch.Tensor:
-        """[tokens] bool: rows of the prompt, without `<s>`."""
+        """[tokens] bool: rows of the prompt."""
         return (self.position > 0) & (self.position <= self.prompt)
 
     @property
     def is_text(self) -> torch.Tensor:
-        """[tokens] bool: rows that are neither special nor prompt."""
-        return ~torch.isin(self.ids, torch.tensor(SPECIAL)) & ~self.is_prompt
+        """[tokens] bool: rows that are neither special nor prompt, and so have a sparse weight."""
+        return ~torch.isin(self.ids, SPECIAL) & ~self.is_prompt
+
+    def select(self, texts: torch.Tensor) -> States:
+        """Some of the texts, in the order given."""
+        lengths = self.offsets.diff()[texts]
+        offsets = torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)])
+        within = torch.arange(int(offsets[-1])) - torch.repeat_interleave(offsets[:-1], lengths)
+        rows = torch.repeat_interleave(self.offsets[:-1][texts], lengths) + within
+        return States(self.ids[rows], self.states[rows], offsets, self.prompt)
 
 
 class StateCache:
@@ -70,23 +81,21 @@ class StateCache:
 
     def states(self, texts: Sequence[str], prompt: str) -> States:
         """States of `prompt + text` for every text, cut at 512 tokens."""
-        name = hashlib.sha256("\x00".join((prompt, *texts)).encode()).hexdigest()[:24]
-        path = self._cache / f"{name}.npz"
+        key = "\x00".join((WEIGHTS.sha256, TOKENIZER.sha256, prompt, *texts))
+        path = self._cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
         ids = [encoding.ids for encoding in self._tokenizer.encode_batch([prompt + text for text in texts])]
-        offsets = torch.tensor([0, *np.cumsum([len(row) for row in ids])])
         if not path.is_file():
-            temporary = path.with_suffix(".tmp.npz")
-            np.savez(temporary, states=self._compute(ids))
+            temporary = path.with_suffix(".tmp.npy")
+            np.save(temporary, self._compute(ids))
             temporary.rename(path)
-        with np.load(path) as stored:
-            states = torch.from_numpy(stored["states"])
-        overhead = len(self._tokenizer.encode(prompt.strip()).ids) - 2
-        return States(torch.tensor([i for row in ids for i in row]), states, offsets, overhead)
+        offsets = torch.tensor([0, *np.cumsum([len(row) for row in ids])])
+        length = len(self._tokenizer.encode(prompt.strip(), add_special_tokens=False).ids)
+        return States(torch.tensor([i for row in ids for i in row]), torch.from_numpy(np.load(path)), offsets, length)
 
     def _compute(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         if self._model is None:
             self._model = XLMRobertaModel.from_pretrained(self._folder, add_pooling_layer=False).eval()
-        found: list[NDArray[np.float32] | None] = [None] * len(ids)
+        found: dict[int, NDArray[np.float32]] = {}
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         while order:
             batch = [order.pop()]
@@ -97,6 +106,5 @@ class StateCache:
                 padded[row, : len(ids[i])] = torch.tensor(ids[i])
             with torch.inference_mode():
                 hidden = self._model(input_ids=padded, attention_mask=(padded != 1).long()).last_hidden_state
-            for row, i in enumerate(batch):
-                found[i] = hidden[row, : len(ids[i])].numpy().copy()
-        return np.concatenate([part for part in found if part is not None])
+            found |= {i: hidden[row, : len(ids[i])].numpy().copy() for row, i in enumerate(batch)}
+        return np.concatenate([found[i] for i in range(len(ids))])

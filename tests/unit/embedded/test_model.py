@@ -144,18 +144,26 @@ def test_heads_load_into_a_linear_layer_without_unpickling_code(folder: Path, le
 @pytest.mark.parametrize(
     ("text", "telling", "common"),
     [
-        ("passage: You can use the firewall with systemd.", "▁fire", "▁the"),
-        ("passage: Die Verschlüsselung der Festplatte ist nicht die Aufgabe des Editors.", "▁Fest", "▁die"),
-        ("passage: Il faut configurer le routeur avec la passerelle.", "▁rout", "▁la"),
+        ("You can use the firewall with systemd.", "firewall", "the"),
+        ("Die Verschlüsselung der Festplatte ist nicht die Aufgabe des Editors.", "Verschlüsselung", "die"),
+        ("Il faut configurer le routeur avec la passerelle.", "routeur", "la"),
+        ("コンピュータの電源を入れてください。", "電源", "の"),
     ],
 )
 def test_telling_words_weigh_more_than_common_ones(
     folder: Path, encoder: XLMRobertaModel, tokenizer: Tokenizer, text: str, telling: str, common: str
 ) -> None:
-    tokens, states = _states(encoder, tokenizer, text)
+    whole = "passage: " + text
+    _, states = _states(encoder, tokenizer, whole)
     head = torch.load(folder / "sparse_linear.pt", weights_only=True)
     weights = torch.relu(states @ head["weight"][0] + head["bias"])
-    assert weights[tokens.index(telling)] > 2 * weights[tokens.index(common)]
+    spans = tokenizer.encode(whole).offsets
+
+    def weight(word: str) -> float:
+        start = whole.index(word)
+        return max(w for w, (a, b) in zip(weights.tolist(), spans, strict=True) if start <= a < b <= start + len(word))
+
+    assert weight(telling) > 1.5 * weight(common)
 
 
 def test_the_card_names_the_model_its_sources_and_its_heads(folder: Path) -> None:
