@@ -6,6 +6,7 @@
     │   ├── StoreUnavailable           S3 does not answer, or answers 5xx
     │   ├── SourceUnavailable          the source timed out, refused the connection, answered 5xx or 429
     │   ├── EncoderOutOfMemory         the device ran out of memory for this batch
+    │   ├── EncoderBroken              the device computes nothing any more: the process must end
     │   └── WorkerCrashed              the process that held the lease died
     ├── PermanentError                 trying again cannot help: something must be changed first
     │   ├── InvalidRequest             an argument, payload or setting is wrong
@@ -99,6 +100,13 @@ class EncoderOutOfMemory(TransientError):
 
     code = "encoder_out_of_memory"
     default_hint = "Lower TRIVET_FORWARD_TOKENS, or use chunks with fewer tokens."
+
+
+class EncoderBroken(TransientError):
+    """The device computes nothing any more, for any text: only a new process can."""
+
+    code = "encoder_broken"
+    default_hint = "The worker ends and its work is leased by others; see the driver's log if new ones end as well."
 
 
 class WorkerCrashed(TransientError):

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from trivet.errors import EncoderOutOfMemory, InvalidRequest
+from trivet.errors import EncoderBroken, EncoderOutOfMemory, InvalidRequest
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 #: How the CPU allocator of torch words it; there is no type of its own for it.
 _CPU_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
+#: torch has it from 2.8 on.
+_ACCELERATOR_ERROR: Any = getattr(torch, "AcceleratorError", ())
+#: How errors of CUDA and its libraries begin that are no `torch.AcceleratorError`.
+_ACCELERATOR = re.compile(r"(CUDA|CUBLAS|cuBLAS|cuDNN|CUDNN) error\b")
+#: How an allocation outside of torch's own allocator fails.
+_ALLOCATION = re.compile(r"out of memory|_ALLOC_FAILED")
 
 
 def pick_device(asked: str) -> str:
@@ -64,13 +72,24 @@ def describe_device(device: str) -> str:
 
 
 @contextmanager
-def memory_errors(device: str, tokens: int) -> Iterator[None]:
-    """Turn an allocation that failed into `EncoderOutOfMemory`; every other error passes as it is."""
+def device_errors(device: str, tokens: int) -> Iterator[None]:
+    """Turn an allocation that failed into `EncoderOutOfMemory`, and an error of the accelerator into `EncoderBroken`:
+    after one of those every later call fails too. Every other error passes as it is.
+    """
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise EncoderOutOfMemory(f"The {device} device has no memory for a batch of {tokens} tokens.") from error
+        raise _out_of_memory(device, tokens) from error
     except RuntimeError as error:
-        if _CPU_OUT_OF_MEMORY not in str(error):
-            raise
-        raise EncoderOutOfMemory(f"The {device} device has no memory for a batch of {tokens} tokens.") from error
+        text = str(error)
+        of_accelerator = isinstance(error, _ACCELERATOR_ERROR) or _ACCELERATOR.match(text) is not None
+        if _CPU_OUT_OF_MEMORY in text or (of_accelerator and _ALLOCATION.search(text)):
+            raise _out_of_memory(device, tokens) from error
+        if of_accelerator:
+            first = text.splitlines()[0][:200]
+            raise EncoderBroken(f"The {device} device failed on a batch of {tokens} tokens: {first}") from error
+        raise
+
+
+def _out_of_memory(device: str, tokens: int) -> EncoderOutOfMemory:
+    return EncoderOutOfMemory(f"The {device} device has no memory for a batch of {tokens} tokens.")

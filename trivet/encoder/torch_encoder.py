@@ -17,7 +17,7 @@ from trivet.encoder.files import checksums
 from trivet.encoder.heads import Batch, Heads
 from trivet.encoder.layout import OPTIONAL, REQUIRED, Config, read_layout
 from trivet.encoder.models import ResolvedModel
-from trivet.encoder.runtime import DTYPES, describe_device, memory_errors, pick_device, pick_dtype, set_threads
+from trivet.encoder.runtime import DTYPES, describe_device, device_errors, pick_device, pick_dtype, set_threads
 from trivet.encoder.tokenizer import Tokenizer
 from trivet.encoder.weights import find_weights, read_weights
 from trivet.settings import Settings
@@ -95,7 +95,7 @@ class TorchEncoder(ABC):
         """See `trivet.encoder.Encoder.encode`."""
         flat, lengths = checked_input(token_ids, max_tokens=self.identity.max_tokens, vocabulary=self.config.vocabulary)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        with torch.inference_mode(), memory_errors(self.device, len(flat)):
+        with torch.inference_mode(), device_errors(self.device, len(flat)):
             batch = Batch(
                 torch.from_numpy(flat).to(self.device, non_blocking=True),
                 lengths.tolist(),

@@ -6,7 +6,8 @@ One thread computes. Shards of the next claim are fetched, and parts of the last
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,7 +16,7 @@ import structlog
 
 from trivet.commit import put_part
 from trivet.encoder import Encoder, Legs
-from trivet.errors import LeaseLost, LedgerUnavailable, StoreDamaged
+from trivet.errors import EncoderBroken, LeaseLost, LedgerUnavailable, StoreDamaged
 from trivet.faults import fault
 from trivet.ledger.queues import served_queues
 from trivet.names import Stage
@@ -31,6 +32,8 @@ log = structlog.get_logger(__name__)
 
 #: A claim of tiny shards: more than this is not worth its round trips.
 _MOST_SHARDS = 256
+#: EX_SOFTWARE: supervisors start another process.
+_BROKEN_STATUS = 70
 
 
 @dataclass
@@ -45,8 +48,9 @@ class _Claim:
 class EmbedLoop:
     """Lives as long as its worker process; `run` is called for each doorbell."""
 
-    def __init__(self, ctx: StageContext, encoder: Encoder) -> None:
+    def __init__(self, ctx: StageContext, encoder: Encoder, *, exit: Callable[[int], object] = os._exit) -> None:  # noqa: A002 - it is what ends a process
         self._ctx = ctx
+        self._exit = exit
         self._encoder = encoder
         self._queues = served_queues(encoder.identity.encoder_key, encoder.passport.dtype)
         self._fetchers = ThreadPoolExecutor(ctx.settings.io_threads, thread_name_prefix="fetch")
@@ -59,9 +63,10 @@ class EmbedLoop:
         """Claim and embed until nothing waits, `deadline` (monotonic) has come or the process is asked to stop.
 
         All that was computed is written when this returns; all that was not is given back, uncharged.
-        Returns whether work may be left.
+        Returns whether work may be left. An encoder that is broken ends the process.
         """
         claim, left = self._claim(), False
+        ahead = _Claim()
         try:
             while claim.fetches:
                 if self._stop(deadline):
@@ -79,6 +84,9 @@ class EmbedLoop:
                     self._uploads.drain()
                     ahead = self._claim_on()
                 left, claim = ahead.unanswered, ahead
+        except EncoderBroken as error:
+            self._end(error, ahead)
+            raise
         finally:
             left = self._give_back(list(self._open.values())) or left
             self._uploads.drain()
@@ -88,6 +96,18 @@ class EmbedLoop:
         """Write what is computed and end the threads."""
         self._fetchers.shutdown(wait=True, cancel_futures=True)
         self._uploads.close()
+
+    def _end(self, error: EncoderBroken, ahead: _Claim) -> None:
+        """Write what is computed, give back what was never tried, and end the process.
+
+        What was being computed is neither charged nor given back: its leases expire, so that each shard is tried alone
+        next, and one that breaks encoder after encoder is found.
+        """
+        log.critical("encoder.broken", worker=self._ctx.worker, error=error.message, exc_info=error)
+        self._give_back([lease for lease, _ in ahead.fetches])
+        self._open.clear()
+        self._uploads.drain()
+        self._exit(_BROKEN_STATUS)
 
     def _stop(self, deadline: float) -> bool:
         return self._ctx.stopping() or self._ctx.clock.monotonic() >= deadline

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from trivet.encoder import Encoder, Legs
 from trivet.encoder.batching import pack
-from trivet.errors import EncoderOutOfMemory
+from trivet.errors import EncoderBroken, EncoderOutOfMemory, TrivetError
 from trivet.values import Chunk, Lease
+
+#: A tiny text: ids that every vocabulary has, with room to mean anything.
+_CANARY = (0, 5, 6, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,8 @@ def forward(
 
     A work whose lease is no longer `wanted` is left out as soon as that is known. On out-of-memory the batch is
     halved down to the one chunk that does not fit; on any other error it is split by shard, so that the neighbours
-    of a bad chunk complete.
+    of a bad chunk complete. Before a shard is blamed for an error that is none of ours, the encoder must show that it
+    can still compute: raises `EncoderBroken` where it cannot, and then no shard has been blamed for that.
     """
     failed: set[int] = set()
     for colbert in (True, False):
@@ -87,11 +91,25 @@ def _encode(
             else:
                 half = len(rows) // 2
                 stack += [rows[half:], rows[:half]]
+        except EncoderBroken:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever the device raises is charged to the shard that causes it
             owners = sorted({row.work for row in rows})
             if len(owners) == 1:
+                _check_alive(encoder, error)
                 yield Failed(owners[0], error)
             else:
                 stack += [[row for row in rows if row.work == owner] for owner in reversed(owners)]
         else:
             yield Computed(tuple(rows), legs)
+
+
+def _check_alive(encoder: Encoder, error: Exception) -> None:
+    if isinstance(error, TrivetError):
+        return
+    try:
+        encoder.encode([_CANARY], colbert=True)
+    except Exception as second:
+        raise EncoderBroken(
+            f"The encoder fails on every text, with {type(error).__name__} and then {type(second).__name__}."
+        ) from second

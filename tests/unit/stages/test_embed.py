@@ -12,7 +12,7 @@ from tests.unit.stages.desk import desk, encoder
 from trivet.encoder import Legs
 from trivet.encoder.fake import FakeEncoder
 from trivet.encoder.models import fake_model
-from trivet.errors import LedgerUnavailable
+from trivet.errors import EncoderBroken, LedgerUnavailable
 from trivet.ledger.memory import MemoryLedger
 from trivet.names import Stage
 from trivet.stages.embed import EmbedLoop
@@ -138,3 +138,78 @@ def test_a_stopped_worker_gives_back_what_it_has_not_computed(tmp_path: Path) ->
         loop.close()
         ctx.keeper.close()
         assert set(d.states().values()) == {"pending"}
+
+
+class Breaking(FakeEncoder):
+    """Raises the error for each text that holds token `poison`, or for all once `broken`."""
+
+    poison = -1
+    broken = False
+    breaks = False
+    error: Exception = RuntimeError("a bad kernel")
+
+    def encode(self, token_ids: Sequence[Sequence[int]], **how: Any) -> Legs:
+        if any(self.poison in ids for ids in token_ids):
+            self.broken = self.broken or self.breaks
+            raise self.error
+        if self.broken:
+            raise self.error
+        return super().encode(token_ids, **how)
+
+
+def breaking(**attributes: Any) -> Breaking:
+    made = Breaking(fake_model(64))
+    for name, value in attributes.items():
+        setattr(made, name, value)
+    return made
+
+
+def test_a_chunk_that_fails_alone_is_blamed_and_its_neighbours_complete(tmp_path: Path) -> None:
+    with desk(tmp_path) as d:
+        task = d.staged("o", [["one"], ["Z"], ["two"]])
+        ended: list[int] = []
+        loop = EmbedLoop(d.ctx, breaking(poison=4 + ord("Z")), exit=ended.append)
+        loop.run(FAR)
+        loop.close()
+        assert d.view(task).shards_done == 2
+        assert d.states() == {"embed/1": "due"}
+        assert ended == []
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"broken": True},
+        {"broken": True, "error": EncoderBroken("CUDA error: device-side assert triggered")},
+        {"poison": 4 + ord("Z"), "breaks": True},
+    ],
+)
+def test_an_encoder_that_computes_nothing_ends_the_process_and_charges_nobody(
+    tmp_path: Path, how: dict[str, Any]
+) -> None:
+    with desk(tmp_path, claim_tokens=128) as d:
+        d.staged("o", [["Z" + "one" * 12], ["two" * 12], ["three" * 12], ["four" * 12], ["five" * 12], ["six" * 12]])
+        ended: list[int] = []
+        loop = EmbedLoop(d.ctx, breaking(**how), exit=ended.append)
+        with pytest.raises(EncoderBroken):
+            loop.run(FAR)
+        loop.close()
+        assert ended == [70]
+        assert d.attempts() == [0] * 6
+        states = list(d.states().values())
+        assert 0 < states.count("leased") < 6, "what was tried expires, what was not is given back"
+        assert states.count("leased") + states.count("pending") == 6
+
+
+def test_what_was_computed_before_the_encoder_broke_is_written(tmp_path: Path) -> None:
+    with desk(tmp_path, forward_tokens=64) as d:
+        task = d.staged("o", [["one" * 20], ["Z" + "two" * 15], ["three" * 12]])
+        ended: list[int] = []
+        made = breaking(poison=4 + ord("Z"), error=EncoderBroken("CUDA error"))
+        loop = EmbedLoop(d.ctx, made, exit=ended.append)
+        with pytest.raises(EncoderBroken):
+            loop.run(FAR)
+        loop.close()
+        assert d.view(task).shards_done >= 1
+        assert d.states()["embed/1"] == "leased"
+        assert ended == [70]
