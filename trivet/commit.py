@@ -21,7 +21,7 @@ from trivet.errors import NotInStore, StoreConflict, StoreDamaged, StoreUnavaila
 from trivet.faults import fault as default_fault
 from trivet.stores import ObjectStore, Stored
 from trivet.stores.layout import Layout
-from trivet.values import Current, Frozen, Manifest, Part, dump
+from trivet.values import Current, Frozen, Manifest, Part, Passport, dump
 
 Fault = Callable[[str], None]
 
@@ -225,23 +225,49 @@ def put_part(
     rows: int,
     tokens: int,
     input_hash: str,
+    passport: Passport | None = None,
     fault: Fault = default_fault,
 ) -> Part:
     """Write one part unless it is there; the `Part` says what *is* there.
 
     GPU output is not bit-stable, so a part that another worker wrote from the same input may differ in its last bits:
-    the first one stays, and its size and checksum are recorded. Raises `StoreUnavailable`, `StoreForbidden`.
+    the first one stays, and its size, checksum and passport are recorded (`passport` is that of `body`; `made_by`
+    reads the stored one). Raises `StoreUnavailable`, `StoreForbidden`, and `StoreDamaged` for what is no part.
     """
     key = layout.part(object_id, generation, shard, input_hash)
     sha256, size = hashlib.sha256(body).hexdigest(), len(body)
+    maker = passport
     fault("embed.before_part")
     try:
         store.put(key, body, if_none_match=True, sha256=sha256)
     except (StoreConflict, StoreUnavailable) as error:
         fault("embed.before_part_read_back")
+        mine = sha256
         sha256, size = _stored_part(store, key, error)
+        if passport is not None and sha256 != mine:
+            maker = made_by(store, key)
     fault("embed.after_part")
-    return Part(shard=shard, key=key, sha256=sha256, bytes=size, rows=rows, tokens=tokens, input_hash=input_hash)
+    return Part(
+        shard=shard,
+        key=key,
+        sha256=sha256,
+        bytes=size,
+        rows=rows,
+        tokens=tokens,
+        input_hash=input_hash,
+        passport=maker.digest if maker else "",
+    )
+
+
+def made_by(store: ObjectStore, key: str) -> Passport | None:
+    """The passport in a stored part's footer: that of whoever made it. None where it says nothing.
+
+    Raises `StoreUnavailable`, and `StoreDamaged` for what is no part.
+    """
+    from trivet.parts.schema import stored_passport
+
+    with store.open(key) as file:
+        return stored_passport(file, key)
 
 
 def _stored_part(store: ObjectStore, key: str, error: StoreConflict | StoreUnavailable) -> tuple[str, int]:

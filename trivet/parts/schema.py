@@ -7,12 +7,17 @@ specs needs no union by name, and `dense IS NULL` says what it looks like. Only 
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
-from trivet.parts.arrow import pa
-from trivet.values import Spec
+from pydantic import ValidationError
+
+from trivet.errors import StoreDamaged, TrivetError
+from trivet.parts.arrow import pa, pq
+from trivet.values import Passport, Spec, dump
 
 SCHEMA_VERSION: Final = "1"
+#: Key of the maker's passport in the file's metadata.
+PASSPORT_KEY: Final = "trivet.passport"
 COLBERT_ENCODING: Final = "float16-le"
 #: Largest row group in bytes of plain values: what a reader must hold at once.
 ROW_GROUP_BYTES: Final = 64 << 20
@@ -100,10 +105,15 @@ def _about(name: str) -> dict[str, str]:
     return {label: text for label, text in zip(("meaning", "unit", "encoding"), FIELDS[name], strict=True) if text}
 
 
-def file_metadata(spec: Spec, object_id: str) -> dict[str, str]:
-    """Key-value metadata of the file, for readers that know nothing of Arrow's own (DuckDB, Spark, …)."""
+def file_metadata(spec: Spec, object_id: str, passport: Passport | None = None) -> dict[str, str]:
+    """Key-value metadata of the file, for readers that know nothing of Arrow's own (DuckDB, Spark, …).
+
+    `trivet.passport` is the canonical JSON of the passport of whoever made the part. It stands in the file itself,
+    since a file that is there already may be another worker's; `stored_passport` reads it back.
+    """
     outputs = spec.pipeline.outputs
-    return {
+    made = {PASSPORT_KEY: dump(passport)} if passport else {}
+    return made | {
         "trivet.schema_version": SCHEMA_VERSION,
         "trivet.object_id": object_id,
         "trivet.spec_hash": spec.hash,
@@ -117,3 +127,15 @@ def file_metadata(spec: Spec, object_id: str) -> dict[str, str]:
         "trivet.colbert_encoding": COLBERT_ENCODING if outputs.colbert != "off" else "off",
         "trivet.fields": json.dumps({name: _about(name) for name in FIELDS}, ensure_ascii=False),
     }
+
+
+def stored_passport(file: BinaryIO, key: str) -> Passport | None:
+    """The passport in the footer of a part; None in one that says nothing. Raises `StoreDamaged` for other files."""
+    try:
+        metadata = pq.read_metadata(file).metadata or {}
+        found = metadata.get(PASSPORT_KEY.encode())
+        return Passport.model_validate_json(found) if found is not None else None
+    except TrivetError:
+        raise
+    except (pa.ArrowException, OSError, ValidationError) as error:
+        raise StoreDamaged(f"The part {key!r} has no footer that can be read ({type(error).__name__}).") from None

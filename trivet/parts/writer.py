@@ -10,7 +10,7 @@ from trivet.errors import CorruptDocument, ModelInvalid
 from trivet.ids import canonical_json
 from trivet.parts.arrow import np, pa, pq
 from trivet.parts.schema import ROW_GROUP_BYTES, dense_type, element, file_metadata, part_schema
-from trivet.values import Chunk, Spec
+from trivet.values import Chunk, Passport, Spec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,9 +59,10 @@ def part_bytes(
     object_id: str,
     metadata: Mapping[str, Any],
     *,
+    passport: Passport | None = None,
     row_group_bytes: int = ROW_GROUP_BYTES,
 ) -> bytes:
-    """A Parquet file with one row per chunk; row `i` of `legs` belongs to `chunks[i]`.
+    """A Parquet file with one row per chunk; row `i` of `legs` belongs to `chunks[i]`, and `passport` says who made it.
 
     Legs that the spec turns off become null; ColBERT vectors become little-endian float16. Not compressed, so that
     writing costs next to nothing beside the encoder. Raises `ModelInvalid` where the legs do not fit the chunks or
@@ -74,7 +75,7 @@ def part_bytes(
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
-        schema.with_metadata(file_metadata(spec, object_id)),
+        schema.with_metadata(file_metadata(spec, object_id, passport)),
         compression="none",
         use_dictionary=_DICTIONARY,
         write_statistics=_STATISTICS,

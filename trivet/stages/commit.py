@@ -83,5 +83,5 @@ def _receipt(plan: Plan, parts: Sequence[Part]) -> Receipt:
 
 
 def _passports(texts: Sequence[str]) -> tuple[Passport, ...]:
-    """Each way of making parts once: workers of several kinds may have shared the work."""
-    return tuple(Passport.model_validate_json(text) for text in sorted(set(texts)))
+    """Each way of making parts once: workers of several kinds may have shared the work. A part may say nothing."""
+    return tuple(Passport.model_validate_json(text) for text in sorted(set(texts) - {""}))

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import structlog
 
-from trivet.commit import put_part
+from trivet.commit import made_by, put_part
 from trivet.encoder import Encoder, Legs
 from trivet.errors import EncoderBroken, LeaseLost, LedgerUnavailable, StoreDamaged
 from trivet.faults import fault
@@ -221,21 +221,24 @@ class EmbedLoop:
             ctx.keeper.check(lease)
             payload = json.loads(lease.payload)
             spec = self._spec(payload["spec_hash"])
-            body = part_bytes(work.chunks, legs, spec, lease.object_id, json.loads(payload["metadata"]))
+            mine = self._encoder.passport.model_copy(update={"requested_model": spec.model.requested})
+            metadata = json.loads(payload["metadata"])
             part = put_part(
                 ctx.store,
                 Layout.of(ctx.settings, lease.namespace, lease.collection),
                 object_id=lease.object_id,
                 generation=payload["generation"],
                 shard=lease.n,
-                body=body,
+                body=part_bytes(work.chunks, legs, spec, lease.object_id, metadata, passport=mine),
                 rows=len(work.chunks),
                 tokens=lease.cost,
                 input_hash=payload["input_hash"],
+                passport=mine,
             )
+            # A part that was there already may be another worker's: the passport is that of its maker.
+            maker = mine if part.passport == mine.digest else made_by(ctx.store, part.key)
             fault("embed.before_ledger")
-            passport = self._encoder.passport.model_copy(update={"requested_model": spec.model.requested})
-            ctx.ledger.shard_done(lease, part, dump(passport))
+            ctx.ledger.shard_done(lease, part, dump(maker) if maker else "")
             fault("embed.after_ledger")
         except LedgerUnavailable as error:
             # The part is safe on S3: the lease expires, and whoever comes next finds it there.

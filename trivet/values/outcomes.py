@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from trivet.ids import digest
 from trivet.names import Lane
 from trivet.values.base import Frozen
 
@@ -72,7 +73,7 @@ class Receipt(Frozen):
 
 
 class Passport(Frozen):
-    """How the parts of a generation were made."""
+    """How some parts of a generation were made; each part names its own by digest."""
 
     requested_model: str
     model: str
@@ -89,6 +90,11 @@ class Passport(Frozen):
     #: Largest absolute difference to fp32 on the model's canary texts, where it was measured.
     parity: float | None = None
 
+    @property
+    def digest(self) -> str:
+        """16 hex digits of SHA-256 over its canonical JSON: what the parts that were made so name."""
+        return digest(self.model_dump(mode="json"))
+
 
 class Part(Frozen):
     """One committed Parquet file."""
@@ -101,6 +107,8 @@ class Part(Frozen):
     tokens: int
     #: Hash over the part's inputs: chunk texts, contexts and spec.
     input_hash: str
+    #: `Passport.digest` of the encoder that made it, or empty where the file does not say.
+    passport: str = ""
 
 
 class Manifest(Frozen):
