@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,10 +19,18 @@ from trivet.values import IngestRequest
 _ESTIMATED_BYTES = 65_536
 _MAX_METADATA = 16_384
 _MAX_DATA_URL = 256 * 1024
+#: What servers and proxies take, about.
+_MAX_URL = 8192
+_JSON_TYPES: dict[type, str] = {list: "array", str: "string", int: "number", float: "number", bool: "boolean"}
 
 
-def parse_request(payload: dict[str, Any]) -> IngestRequest:
+def parse_request(payload: object) -> IngestRequest:
     """The request in a JSON payload. Raises `InvalidRequest` with the field that is wrong."""
+    if not isinstance(payload, dict):
+        raise InvalidRequest(
+            f"The request is a JSON {_JSON_TYPES.get(type(payload), 'value')}, not an object.",
+            hint='Send an object such as {"url": "https://host/path", "collection": "docs"}.',
+        )
     try:
         return IngestRequest.model_validate(payload)
     except ValidationError as error:
@@ -38,7 +47,7 @@ def accept(ledger: Ledger, settings: Settings, request: IngestRequest, *, task_i
 
     Raises `UnknownCollection`, `IdempotencyConflict`, `InvalidRequest`, `SourceTooLarge`, `LedgerUnavailable`.
     """
-    metadata = json.dumps(request.metadata, ensure_ascii=False)
+    metadata = _metadata_json(request.metadata)
     if len(metadata) > _MAX_METADATA:
         raise InvalidRequest(
             f"The metadata has {len(metadata)} characters of JSON.", hint=f"At most {_MAX_METADATA} are allowed."
@@ -48,6 +57,8 @@ def accept(ledger: Ledger, settings: Settings, request: IngestRequest, *, task_i
             f"The data URL has {len(request.url)} characters.",
             hint=f"At most {_MAX_DATA_URL} are allowed; put the content where a URL can name it.",
         )
+    if not is_data_url(request.url) and len(request.url) > _MAX_URL:
+        raise InvalidRequest(f"The URL has {len(request.url)} characters.", hint=f"At most {_MAX_URL} are allowed.")
     url = canonical_url(request.url)
     shown = redact_url(request.url)
     task = NewTask(
@@ -65,7 +76,25 @@ def accept(ledger: Ledger, settings: Settings, request: IngestRequest, *, task_i
         fingerprint=request.fingerprint(),
         estimated_bytes=_ESTIMATED_BYTES,
     )
-    return ledger.accept(task, settings.idempotency_hours * 3600)
+    accepted = ledger.accept(task, settings.idempotency_hours * 3600)
+    # A connection that broke before the answer makes the ledger be asked twice: a task of this call's own id is new.
+    own = task_id is None and accepted.task_id == task.task_id
+    return replace(accepted, new=True) if own else accepted
+
+
+def _metadata_json(metadata: dict[str, Any]) -> str:
+    try:
+        text = json.dumps(metadata, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest("The metadata holds characters that are no valid Unicode.") from None
+    except ValueError:
+        raise InvalidRequest("The metadata holds NaN, Infinity or itself, which JSON cannot.") from None
+    except TypeError:
+        raise InvalidRequest("The metadata holds a value that is no JSON.", hint="Write it as a string.") from None
+    except RecursionError:
+        raise InvalidRequest("The metadata is nested too deep.") from None
+    return text
 
 
 def _secret(url: str) -> bool:
