@@ -50,6 +50,8 @@ class Plan(Frozen):
     source_sha256: str
     spec_hash: str
     media_type: str
+    #: The type that the caller stated over all others, or empty. Part of the plan's key.
+    stated_type: str = ""
     title: str = ""
     pages: int = 0
     shards: tuple[StagedShard, ...] = ()
@@ -59,6 +61,11 @@ class Plan(Frozen):
     raw_key: str = ""
     #: What the parser found out about the document (author, language, …).
     metadata: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def source_key(self) -> str:
+        """What stands for the source in the keys of this plan and its shards."""
+        return source_key(self.source_sha256, self.stated_type)
 
     @property
     def tokens(self) -> int:
@@ -76,20 +83,32 @@ def input_hash(chunks: Sequence[Chunk], spec: Spec) -> str:
     return digest([spec.hash, [[chunk.chunk_id, chunk.context, chunk.text] for chunk in chunks]])
 
 
-def generation_hash(spec_hash: str, source_sha256: str, hashes: Sequence[str], metadata: Mapping[str, Any]) -> str:
-    """16 hex digits over the inputs of a generation: spec, source, the parts' input hashes, the caller's metadata."""
-    return digest([spec_hash, source_sha256, list(hashes), dict(metadata)])
+def generation_hash(spec_hash: str, source: str, hashes: Sequence[str], metadata: Mapping[str, Any]) -> str:
+    """16 hex digits over the inputs of a generation: spec, source key, the parts' input hashes, the caller's metadata.
+
+    The same inputs again are no new generation.
+    """
+    return digest([spec_hash, source, list(hashes), dict(metadata)])
 
 
-def parts_hash(spec_hash: str, source_sha256: str, parts: Sequence[Part], metadata: Mapping[str, Any]) -> str:
+def parts_hash(spec_hash: str, source: str, parts: Sequence[Part], metadata: Mapping[str, Any]) -> str:
     """`generation_hash` of committed parts, in the order of their shards."""
     ordered = sorted(parts, key=lambda part: part.shard)
-    return generation_hash(spec_hash, source_sha256, [part.input_hash for part in ordered], metadata)
+    return generation_hash(spec_hash, source, [part.input_hash for part in ordered], metadata)
 
 
-def load_plan(store: ObjectStore, layout: Layout, object_id: str, source_sha256: str, spec_hash: str) -> Plan | None:
-    """The sealed plan of this content under this spec, or None where there is none. Raises `StoreDamaged`."""
-    key = layout.plan(object_id, source_sha256, spec_hash)
+def planned_hash(plan: Plan, metadata: Mapping[str, Any]) -> str:
+    """`generation_hash` of what this plan will become."""
+    hashes = [shard.input_hash for shard in sorted(plan.shards, key=lambda shard: shard.shard)]
+    return generation_hash(plan.spec_hash, plan.source_key, hashes, metadata)
+
+
+def load_plan(store: ObjectStore, layout: Layout, object_id: str, source: str, spec_hash: str) -> Plan | None:
+    """The sealed plan of this content under this spec, or None where there is none; `source` is its `source_key`.
+
+    Raises `StoreDamaged`.
+    """
+    key = layout.plan(object_id, source, spec_hash)
     try:
         body, _ = store.get(key)
     except NotInStore:
@@ -111,14 +130,14 @@ def seal_plan(
     fault("prepare.before_seal")
     try:
         store.put(
-            layout.plan(plan.object_id, plan.source_sha256, plan.spec_hash),
+            layout.plan(plan.object_id, plan.source_key, plan.spec_hash),
             body,
             if_none_match=True,
             sha256=hashlib.sha256(body).hexdigest(),
         )
     except (StoreConflict, StoreUnavailable) as error:
         fault("prepare.before_seal_read_back")
-        sealed = load_plan(store, layout, plan.object_id, plan.source_sha256, plan.spec_hash)
+        sealed = load_plan(store, layout, plan.object_id, plan.source_key, plan.spec_hash)
         if sealed is None:
             # A 409 whose winner failed, or a write that never arrived: nothing is sealed yet.
             raise StoreUnavailable(f"The plan of {plan.object_id!r} could not be sealed: {error}") from None

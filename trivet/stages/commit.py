@@ -9,8 +9,8 @@ from typing import Any
 
 import structlog
 
-from trivet.commit import Foreign, Published, publish
-from trivet.errors import StoreUnavailable
+from trivet.commit import Foreign, Published, publish, read_manifest
+from trivet.errors import StoreDamaged
 from trivet.faults import fault
 from trivet.names import Stage
 from trivet.parts.plan import Plan, load_plan, parts_hash
@@ -34,10 +34,7 @@ def commit(ctx: StageContext, lease: Lease) -> None:
     records = ctx.ledger.committing(lease)
     fault("commit.after_committing")
     plan = load_plan(ctx.store, layout, lease.object_id, payload["source_sha256"], payload["spec_hash"])
-    if plan is None:
-        raise StoreUnavailable(f"The plan of {lease.object_id!r} is not there.", hint="Ingest the object again.")
-    parts = tuple(part for part, _ in records)
-    manifest = _manifest(ctx, lease, payload, plan, parts, _passports([text for _, text in records]))
+    manifest = _manifest(ctx, lease, payload, plan, records) if plan else _stored(ctx, layout, lease, payload)
     published = publish(ctx.store, layout, manifest)
     fault("commit.after_publish")
     if isinstance(published, Foreign):
@@ -50,14 +47,19 @@ def commit(ctx: StageContext, lease: Lease) -> None:
     log.info("task.committed", item=lease.item, generation=manifest.generation, state=state)
 
 
+def _stored(ctx: StageContext, layout: Layout, lease: Lease, payload: dict[str, Any]) -> Manifest:
+    """Without its plan a generation can be finished only where an earlier run of this commit has made it durable."""
+    found = read_manifest(ctx.store, layout, lease.object_id, payload["generation"])
+    if found is None or found.task_id != lease.task_id:
+        # Nothing of this generation is visible, and no later try would find more.
+        raise StoreDamaged(f"The plan of {lease.object_id!r} is gone.", hint="Ingest the object again.")
+    return found
+
+
 def _manifest(
-    ctx: StageContext,
-    lease: Lease,
-    payload: dict[str, Any],
-    plan: Plan,
-    parts: tuple[Part, ...],
-    passports: tuple[Passport, ...],
+    ctx: StageContext, lease: Lease, payload: dict[str, Any], plan: Plan, records: Sequence[tuple[Part, str]]
 ) -> Manifest:
+    parts = tuple(part for part, _ in records)
     metadata = json.loads(payload["metadata"])
     return Manifest(
         namespace=lease.namespace,
@@ -69,11 +71,11 @@ def _manifest(
         source_url=payload["url"],
         source_sha256=plan.source_sha256,
         spec_hash=plan.spec_hash,
-        input_hash=parts_hash(plan.spec_hash, plan.source_sha256, parts, metadata),
+        input_hash=parts_hash(plan.spec_hash, plan.source_key, parts, metadata),
         created_at=datetime.fromtimestamp(ctx.clock.now(), UTC).isoformat(timespec="milliseconds"),
         parts=parts,
         receipt=_receipt(plan, parts),
-        passports=passports,
+        passports=_passports([text for _, text in records]),
         metadata=metadata,
     )
 

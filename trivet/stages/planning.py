@@ -10,6 +10,7 @@ from trivet.errors import EmptyDocument
 from trivet.fetch import Fetched
 from trivet.parse.sandbox import parse
 from trivet.parse.sniff import sniff
+from trivet.parts.plan import source_key
 from trivet.parts.staging import Plan, StagedShard, seal_plan, stage_shard
 from trivet.stages.context import StageContext
 from trivet.stores.layout import Layout
@@ -51,9 +52,11 @@ def build_plan(
 ) -> Plan:
     """Parse and chunk the file, put its shards, seal the plan. A plan that another prepare sealed first is adopted.
 
-    Raises the `Source…` errors; `EmptyDocument` where no text was found.
+    `stated_type` is the caller's own word, which counts more than the source's. Raises the `Source…` errors;
+    `EmptyDocument` where no text was found.
     """
-    media_type = sniff(source.path, stated_type, source.filename)
+    media_type = sniff(source.path, stated_type or source.media_type, source.filename)
+    key = source_key(source.sha256, stated_type)
     document = parse(ctx.settings, source.path, media_type, source.charset)
     ctx.keeper.check(lease)
     cut = chunk(document, tokenizer, spec.pipeline.chunking, lease.object_id)
@@ -67,12 +70,13 @@ def build_plan(
     shards: list[StagedShard] = []
     for number, run in enumerate(cut_shards(cut.chunks)):
         ctx.keeper.check(lease)
-        shards.append(stage_shard(ctx.store, layout, spec, lease.object_id, source.sha256, number, run))
+        shards.append(stage_shard(ctx.store, layout, spec, lease.object_id, key, number, run))
     plan = Plan(
         object_id=lease.object_id,
         source_sha256=source.sha256,
         spec_hash=spec.hash,
         media_type=media_type,
+        stated_type=stated_type,
         title=document.title,
         pages=receipt.pages,
         shards=tuple(shards),

@@ -6,6 +6,7 @@ import json
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -19,7 +20,7 @@ from trivet.fetch import Fetched, fetch
 from trivet.ids import redact_url
 from trivet.ledger.queues import embed_queue
 from trivet.names import Stage
-from trivet.parts.plan import Plan, load_plan
+from trivet.parts.plan import Plan, load_plan, planned_hash, source_key
 from trivet.settings import Settings
 from trivet.stages.context import StageContext
 from trivet.stages.loop import one_by_one
@@ -60,15 +61,14 @@ def prepare(ctx: StageContext, lease: Lease) -> None:
         if source.size == 0:
             raise EmptyDocument("The source has no bytes.", hint="Check that the URL names the document itself.")
         ctx.keeper.check(lease)
-        if _unchanged(ctx, lease, current, source, spec):
+        stated = str(payload.get("media_type") or "")
+        plan = load_plan(ctx.store, layout, lease.object_id, source_key(source.sha256, stated), spec.hash)
+        if _unchanged(ctx, lease, current, source, plan, json.loads(payload["metadata"])):
             return
         if ctx.settings.keep_raw:
             _keep_raw(ctx, layout, lease, source)
-        plan = load_plan(ctx.store, layout, lease.object_id, source.sha256, spec.hash)
         if plan is None:
-            stated = payload.get("media_type") or source.media_type
-            tokenizer = _tokenizer(resolved)
-            plan = build_plan(ctx, layout, lease, source, stated, spec, tokenizer)
+            plan = build_plan(ctx, layout, lease, source, stated, spec, _tokenizer(resolved))
     _stage(ctx, layout, lease, plan, spec)
 
 
@@ -84,10 +84,19 @@ def warm(settings: Settings) -> None:
         log.warning("tokenizer.not_loaded", model=settings.embed_model, error=str(error))
 
 
-def _unchanged(ctx: StageContext, lease: Lease, current: Current | None, source: Fetched, spec: Spec) -> bool:
-    if current is None or current.tombstone:
-        return False
-    if (current.source_sha256, current.spec_hash) != (source.sha256, spec.hash):
+def _unchanged(
+    ctx: StageContext,
+    lease: Lease,
+    current: Current | None,
+    source: Fetched,
+    plan: Plan | None,
+    metadata: dict[str, Any],
+) -> bool:
+    """Whether all inputs are those of the visible generation: content, spec, stated type and metadata.
+
+    Without a plan that is not known, and the object is embedded again.
+    """
+    if current is None or current.tombstone or plan is None or planned_hash(plan, metadata) != current.input_hash:
         return False
     receipt = Receipt(source_bytes=source.size, source_sha256=source.sha256)
     ctx.ledger.finish(lease, TaskState.SKIPPED, manifest=current.manifest, receipt=receipt)
@@ -122,7 +131,7 @@ def _stage(ctx: StageContext, layout: Layout, lease: Lease, plan: Plan, spec: Sp
     ctx.ledger.stage(
         lease,
         embed_queue(spec),
-        plan.source_sha256,
+        plan.source_key,
         [(shard.tokens, shard.input_hash) for shard in plan.shards],
         pages=plan.receipt.pages,
         chunks=plan.receipt.chunks,
