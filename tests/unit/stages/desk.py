@@ -38,15 +38,17 @@ class Desk:
     def __init__(
         self,
         tmp_path: Path,
-        ledger: MemoryLedger | None = None,
-        store: MemoryStore | None = None,
+        ledger: Any = None,
+        store: Any = None,
+        base: Settings | None = None,
         **settings: Any,
     ) -> None:
         self.clock = ManualClock()
-        self.ledger = ledger or MemoryLedger()
-        self.ledger._clock = self.clock
+        self.ledger = ledger or MemoryLedger(clock=self.clock)
+        if isinstance(ledger, MemoryLedger):
+            ledger._clock = self.clock
         self.store = store or MemoryStore()
-        self.settings = Settings(state_dir=tmp_path, model_hub=False, **settings)
+        self.settings = base or Settings(state_dir=tmp_path, model_hub=False, **settings)
         self.layout = Layout.of(self.settings, "default", "docs")
         self.ctx = self.worker("w")
         self.ledger.put_collection(Collection(namespace="default", name="docs", pipeline=SPEC.pipeline), replace=True)
