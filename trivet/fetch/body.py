@@ -88,9 +88,18 @@ class _Inflater:
         self._gzip = encoding == "gzip"
         self._url = url
         self._state = zlib.decompressobj(_GZIP if self._gzip else zlib.MAX_WBITS)
-        self._started = False
+        #: The first bytes of a deflate body, until they tell which kind it is.
+        self._head: bytes | None = None if self._gzip else b""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
+        if self._head is not None:
+            data = self._head = self._head + data
+            if len(data) < 2:
+                return
+            # RFC 9110 says zlib (whose header is RFC 1950, section 2.2), but many servers send bare deflate.
+            if data[0] & 15 != zlib.DEFLATED or (data[0] << 8 | data[1]) % 31:
+                self._state = zlib.decompressobj(-zlib.MAX_WBITS)
+            self._head = None
         while data:
             if self._state.eof:
                 if not self._gzip or not data.strip(b"\0"):
@@ -107,18 +116,9 @@ class _Inflater:
 
     def _inflate(self, data: bytes) -> bytes:
         try:
-            piece = self._state.decompress(data, BLOCK)
+            return self._state.decompress(data, BLOCK)
         except zlib.error:
-            if self._gzip or self._started:
-                raise self._broken() from None
-            # RFC 9110 says zlib, but many servers send bare deflate.
-            self._state = zlib.decompressobj(-zlib.MAX_WBITS)
-            try:
-                piece = self._state.decompress(data, BLOCK)
-            except zlib.error:
-                raise self._broken() from None
-        self._started = True
-        return piece
+            raise self._broken() from None
 
     def _broken(self) -> CorruptDocument:
         return CorruptDocument(f"{self._url} says that it is compressed, but what came cannot be unpacked.")

@@ -14,7 +14,7 @@ _NEXT = {
     TaskState.EMBEDDING: "waits for, or is with, an embed worker",
     TaskState.COMMITTING: "a commit worker publishes it",
     TaskState.COMPLETED: "committed and visible",
-    TaskState.SKIPPED: "content and spec unchanged since the visible generation",
+    TaskState.SKIPPED: "content, pipeline and metadata unchanged since the visible generation",
     TaskState.FAILED: "failed; ingest it again once the cause is gone",
     TaskState.CANCELLED: "cancelled on request",
     TaskState.SUPERSEDED: "a newer task of this object took its place",

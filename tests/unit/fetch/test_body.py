@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from trivet.errors import CorruptDocument, SourceError, SourceTooLarge, SourceUnavailable
@@ -31,6 +31,7 @@ def bare(data: bytes) -> bytes:
 
 
 @MANY
+@example(b"", 1, "bare")
 @given(st.binary(max_size=2000), st.integers(1, 300), st.sampled_from(["", "gzip", "two", "zlib", "bare"]))
 def test_what_is_written_is_what_was_meant_however_it_is_cut(tmp_path: Path, data: bytes, size: int, how: str) -> None:
     half = len(data) // 2
