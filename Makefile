@@ -14,7 +14,7 @@ demo up bench: export TRIVET_MODEL_ALIASES ?= {"BAAI/bge-m3": "embedded"}
 demo up down bench: export TRIVET_STATE_DIR := $(STATE)
 
 help: ## What can be made
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-8s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-15s %s\n", $$1, $$2 }'
 
 demo: model ## Start everything, ingest a mixed set of documents, query them, and end everything
 	@.venv/bin/python -m infra.demo
@@ -37,6 +37,12 @@ bench: model ## Measure the pipeline against the bare encoder
 big: .venv/.dev model ## 200 small objects beside one of 1,000 pages, with the embedded model
 	@.venv/bin/python -m pytest -q -s -n0 tests/integration/test_small_beside_big.py --real-model $(MODEL)
 
+fit-heads: .venv/.dev model ## Fit the embedded model's heads anew
+	@.venv/bin/python -m infra.models.fit_heads --model $(MODEL)
+
+evaluate-heads: .venv/.dev model ## How well the embedded model's heads find sections
+	@.venv/bin/python -m infra.models.evaluate_heads --model $(MODEL)
+
 install: .venv/.runtime ## Make .venv with all that runs Trivet
 
 model: $(MODEL_MADE) ## Build the embedded model
@@ -58,4 +64,4 @@ $(MODEL_MADE): .venv/.runtime $(wildcard trivet/embedded/model*.py trivet/embedd
 	@.venv/bin/python -m trivet.embedded.model $(MODEL)
 	@touch $@
 
-.PHONY: help demo test check up down bench big install model clean
+.PHONY: help demo test check up down bench big fit-heads evaluate-heads install model clean
