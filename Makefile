@@ -4,6 +4,9 @@
 .DELETE_ON_ERROR:
 
 STATE := $(or $(TRIVET_STATE_DIR),.trivet)
+ifneq ($(words $(STATE)),1)
+$(error TRIVET_STATE_DIR has a space in it, which make cannot bear: name a folder without one, or use .venv/bin/trivet --state-dir)
+endif
 PINNED := pyproject.toml constraints.txt infra/install.sh
 MODEL := $(STATE)/models/embedded
 MODEL_MADE := $(STATE)/models/.embedded.made
@@ -25,13 +28,13 @@ test: .venv/.dev model ## Every check and the whole test suite, on real Valkey a
 check: .venv/.dev ## Lint, format, types and import rules
 	@infra/test.sh checks
 
-up: model ## Start servers and workers and leave them running
-	@.venv/bin/trivet up
+up: model ## Start servers and workers and leave them running (FLAGS=--allow-files: and read local files)
+	@.venv/bin/trivet up $(FLAGS)
 
 down: ## End what `make up` started
 	@if [ -x .venv/bin/trivet ]; then .venv/bin/trivet down; else echo "Nothing is installed, so nothing runs."; fi
 
-bench: model ## Measure the pipeline against the bare encoder
+bench: .venv/.dev model ## Measure the pipeline against the bare encoder
 	@.venv/bin/python -m infra.bench $(if $(WRITE),--write)
 
 big: .venv/.dev model ## 200 small objects beside one of 1,000 pages, with the embedded model

@@ -31,7 +31,15 @@ make_venv() {
 }
 
 # Byte code is made when a module is first imported: most of what is installed never is.
-pip() { "$py" -m pip --disable-pip-version-check --no-input install -qq --no-compile --constraint "$pins" "$@"; }
+# In the background and waited for: a Python that is only just starting loses the Ctrl-C that it gets.
+pip() {
+    "$py" -m pip --disable-pip-version-check --no-input install -qq --no-compile --constraint "$pins" "$@" &
+    child=$!
+    wait "$child"
+}
+
+child=
+trap 'trap - INT TERM; [ -z "$child" ] || kill "$child" 2>/dev/null; wait; exit 130' INT TERM
 
 pinned() { sed -n "s/^$1==//p" "$pins"; }
 

@@ -196,16 +196,11 @@ def read_pointer(store: ObjectStore, layout: Layout, object_id: str) -> Current 
     return found[0] if found else None
 
 
-def floor_generation(store: ObjectStore, layout: Layout, object_id: str) -> int:
-    """The highest generation that S3 knows of: that of `current.json` or any under `g/`; 0 where there is none.
+def read_floor(store: ObjectStore, layout: Layout, object_id: str) -> tuple[Current | None, int]:
+    """What `current.json` says, and the highest generation that S3 knows of: that one or any under `g/`; 0 for none.
 
     The ledger allocates above it, so that a ledger that lost its memory cannot reuse a number.
     """
-    return read_floor(store, layout, object_id)[1]
-
-
-def read_floor(store: ObjectStore, layout: Layout, object_id: str) -> tuple[Current | None, int]:
-    """What `current.json` says, and the floor of the next generation, in one go."""
     current = read_pointer(store, layout, object_id)
     listed = store.list(layout.generations(object_id), delimiter="/")
     floor = max(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
@@ -18,6 +19,9 @@ EVENT_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://trivet.dev/events")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _OBJECT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~:@+-]{0,127}")
+#: What a source URL may start with; `trivet.fetch.FETCHERS` has one fetcher for each.
+SCHEMES = ("https", "http", "s3", "data", "file")
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -79,7 +83,14 @@ def _split(url: str) -> SplitResult:
         raise InvalidRequest(
             f"{redact_url(url)!r} is not an absolute URL.", hint="Start it with https://, http://, s3:// or data:."
         )
-    return parts._replace(scheme=parts.scheme.lower())
+    scheme = parts.scheme.lower()
+    if scheme not in SCHEMES:
+        meant = difflib.get_close_matches(scheme, SCHEMES, n=1)
+        raise InvalidRequest(
+            f"{redact_url(url)!r} has the scheme {scheme[:20]!r}, which cannot be fetched.",
+            hint=f"Did you mean {meant[0]}?" if meant else f"Use one of {', '.join(SCHEMES)}.",
+        )
+    return parts._replace(scheme=scheme)
 
 
 def is_data_url(url: str) -> bool:

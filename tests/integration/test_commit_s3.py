@@ -18,7 +18,7 @@ import pytest
 from tests.support.commits import Wrapped, interleavings, manifest
 from tests.support.s3_proxy import WRITE_MISHAPS, S3Proxy
 from trivet.clock import ManualClock
-from trivet.commit import FAULTS, Foreign, Published, Superseded, floor_generation, publish, read_manifest, read_pointer
+from trivet.commit import FAULTS, Foreign, Published, Superseded, publish, read_floor, read_manifest, read_pointer
 from trivet.settings import Settings
 from trivet.stores.layout import Layout
 from trivet.stores.s3 import ATTEMPTS, S3Store
@@ -58,7 +58,7 @@ def test_whatever_becomes_of_a_write_the_generation_is_published_once(
         assert outcome == Published(layout.manifest(name, 2), value, current)
         assert (current.generation, current.task_id) == (2, "task_a")
         assert read_manifest(store, layout, name, 2) == value
-        assert floor_generation(store, layout, name) == 2
+        assert read_floor(store, layout, name)[1] == 2
 
 
 @pytest.mark.parametrize("name", FAULTS)

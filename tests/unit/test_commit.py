@@ -20,9 +20,9 @@ from trivet.commit import (
     Publication,
     Published,
     Superseded,
-    floor_generation,
     publish,
     put_part,
+    read_floor,
     read_manifest,
     read_pointer,
 )
@@ -281,19 +281,19 @@ def test_three_committers_leave_the_highest_generation_visible_in_many_interleav
 
 
 def test_the_floor_of_an_unknown_object_is_zero() -> None:
-    assert floor_generation(MemoryStore(), LAYOUT, "obj_1") == 0
+    assert read_floor(MemoryStore(), LAYOUT, "obj_1") == (None, 0)
 
 
 def test_the_floor_counts_current_and_every_generation_that_was_begun() -> None:
     store = MemoryStore()
     go(store, manifest(LAYOUT, 9))
-    assert floor_generation(store, LAYOUT, "obj_1") == 9
+    assert read_floor(store, LAYOUT, "obj_1")[1] == 9
     store.put(LAYOUT.part("obj_1", 10, 0, "ab"), b"")
     store.put(LAYOUT.part("obj_12", 99, 0, "ab"), b"")
-    assert floor_generation(store, LAYOUT, "obj_1") == 10
+    assert read_floor(store, LAYOUT, "obj_1")[1] == 10
     store.delete(LAYOUT.part("obj_1", 10, 0, "ab"))
     store.delete(LAYOUT.manifest("obj_1", 9))
-    assert floor_generation(store, LAYOUT, "obj_1") == 9
+    assert read_floor(store, LAYOUT, "obj_1")[1] == 9
 
 
 def part(store: ObjectStore, body: bytes) -> Any:

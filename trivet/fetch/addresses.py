@@ -237,9 +237,9 @@ class AddressRules:
                 # A name's address stays out of the message: it would map the network behind it for whoever asks.
                 raise SourceRefused(
                     f"{url} was refused: its host {'has' if address is None else 'is'} {block.name}.",
-                    hint="List the host in TRIVET_ALLOW_ADDRESSES if it may be used."
+                    hint="If it may be used, start the workers with the host in TRIVET_ALLOW_ADDRESSES."
                     if block.kind is Kind.LOCAL
-                    else "List the address itself in TRIVET_ALLOW_ADDRESSES if it may be used.",
+                    else "If it may be used, start the workers with the address itself in TRIVET_ALLOW_ADDRESSES.",
                 )
         return tuple(map(str, addresses))
 
@@ -251,7 +251,8 @@ class AddressRules:
         usual = ", ".join(map(str, sorted(self.ports)))
         return SourceRefused(
             f"{url} was refused: port {port} is not one of {usual}.",
-            hint="List host:port in TRIVET_ALLOW_ADDRESSES or the port in TRIVET_SOURCE_PORTS if it may be used.",
+            hint="If it may be used, start the workers with host:port in TRIVET_ALLOW_ADDRESSES, "
+            "or the port in TRIVET_SOURCE_PORTS.",
         )
 
     def _refusal(self, host: str, port: int, address: Address) -> Block | None:

@@ -32,7 +32,7 @@ class FileFetcher:
         if not self._settings.allow_file_urls:
             raise SourceRefused(
                 f"{redacted} was refused: file URLs are not let in here.",
-                hint="Set TRIVET_ALLOW_FILE_URLS=true on a machine whose callers may read all its files.",
+                hint="Start the workers with `trivet up --allow-files` where all callers may read all files.",
             )
         path = _path_of(url, redacted)
         limit = self._settings.source_max_bytes

@@ -17,10 +17,11 @@ from trivet.clock import Clock, SystemClock
 from trivet.embedded import seaweedfs, valkey
 from trivet.embedded.process import ProcessId
 from trivet.errors import MissingDependency, StartFailed
+from trivet.ids import digest
 from trivet.settings import Settings
 from trivet.supervisor.endpoints import connected_settings
 from trivet.supervisor.plan import Plan, plan
-from trivet.supervisor.state import Folder, Phase, Status, status
+from trivet.supervisor.state import Folder, Phase, Status, status, write_json
 from trivet.supervisor.workers import WorkerSpec, worker_specs
 
 Progress = Callable[[str], None]
@@ -43,15 +44,18 @@ def up(
     after this process, and calling again changes nothing. Without, this waits for Ctrl-C or `down` and returns what
     is left: nothing. Should this process die before `up` returns, the system ends too.
 
-    Raises `StartFailed` with the last words of what did not come up, `MissingDependency`.
+    Raises `StartFailed` with the last words of what did not come up, or where it runs with other settings already;
+    `MissingDependency`.
     """
     if detach and (known := status(settings)).phase is Phase.UP:
+        _same_settings(settings)
         return known
     handle = _Handle(_plan(settings, workers))
     try:
         handle.await_up(progress or _silent)
         if detach:
             handle.let_go()
+            write_json(Folder(settings.state_dir).asked, _asked(settings))
             return status(settings)
         handle.process.wait()
     except KeyboardInterrupt:
@@ -96,6 +100,27 @@ def down(settings: Settings, *, clock: Clock | None = None) -> bool:
             child.signal(signal.SIGKILL)
         _gone(children, clock, 5.0)
     return was_up
+
+
+def _asked(settings: Settings) -> dict[str, str]:
+    """The settings that were given, by hash (a secret by its name alone)."""
+    given = settings.model_fields_set - {"state_dir"}
+    return {name: digest([str(getattr(settings, name)), name]) for name in sorted(given)}
+
+
+def _same_settings(settings: Settings) -> None:
+    """A system that runs does not take up other settings, and must not seem to."""
+    try:
+        known = json.loads(Folder(settings.state_dir).asked.read_text("utf-8"))
+    except (OSError, ValueError):
+        return
+    other = [name for name, value in _asked(settings).items() if known.get(name) != value]
+    if other:
+        names = ", ".join(f"TRIVET_{name.upper()}" for name in other)
+        raise StartFailed(
+            f"It runs already in {settings.state_dir}, with another {names}.",
+            hint="End it first, and start it again with the new settings: trivet down, trivet up.",
+        )
 
 
 def _gone(processes: Sequence[ProcessId], clock: Clock, seconds: float) -> bool:

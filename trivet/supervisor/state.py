@@ -68,6 +68,7 @@ class Folder:
         self.state = self.run / "state.json"
         self.ready = self.run / "ready"
         self.endpoints = self.root / "endpoints.json"
+        self.asked = self.run / "asked.json"
 
     def make(self) -> None:
         """Create it; logs and keys are their owner's alone."""
