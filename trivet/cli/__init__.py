@@ -11,11 +11,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
 from trivet.cli import collection, doctor, events, ingest, models, search, system, tasks
-from trivet.cli.common import Common
+from trivet.cli.common import Common, start_hint
 from trivet.errors import (
     IdempotencyConflict,
     InvalidRequest,
@@ -42,6 +43,9 @@ _UNAVAILABLE = (
     StoreForbidden,
     StoreUnconditional,
 )
+
+#: What every wrong argument is; typer gives it no public name.
+_UsageError = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
     name="trivet",
@@ -80,6 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; no error leaves as a stack trace."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        if "--json" in words:
+            # Only so is a wrong argument ours to report.
+            code = app(args=words, prog_name="trivet", standalone_mode=False)
+            return code if isinstance(code, int) else OK
         app(args=words, prog_name="trivet")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else OK if end.code is None else FAILED
@@ -95,6 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(error: Exception, *, as_json: bool) -> int:
+    from trivet.cli.checks import missing_dependency
     from trivet.cli.console import print_error
     from trivet.cli.debug import wanted
 
@@ -102,10 +111,14 @@ def _report(error: Exception, *, as_json: bool) -> int:
         import traceback
 
         traceback.print_exception(error)
+    if isinstance(error, ImportError):
+        error = missing_dependency(error) or error
+    if isinstance(error, _UsageError):
+        return _report_usage(error, as_json=as_json)
     if isinstance(error, TrivetError):
         # A library cannot know that there is a command for this.
-        more = " To start one on this machine: trivet up" if isinstance(error, LedgerUnavailable) else ""
-        print_error(error.code, error.message, f"{error.hint}{more}", as_json=as_json)
+        more = start_hint() if isinstance(error, LedgerUnavailable) else ""
+        print_error(error.code, error.message, f"{error.hint} {more}".strip(), as_json=as_json)
         return INVALID if isinstance(error, _INVALID) else UNAVAILABLE if isinstance(error, _UNAVAILABLE) else FAILED
     if isinstance(error, TimeoutError):
         print_error("timeout", str(error), "It runs on; look again with: trivet tasks", as_json=as_json)
@@ -115,3 +128,14 @@ def _report(error: Exception, *, as_json: bool) -> int:
         "internal", f"Trivet met an error of its own: {what}", "TRIVET_LOG_LEVEL=DEBUG shows where.", as_json=as_json
     )
     return FAILED
+
+
+def _report_usage(error: Any, *, as_json: bool) -> int:
+    from trivet.cli.console import print_error
+
+    # A group without a command gives its whole help as an error.
+    no_command = type(error).__name__ == "NoArgsIsHelpError"
+    message = "Missing command" if no_command else " ".join(error.format_message().split()).rstrip(".")
+    command = error.ctx.command_path if error.ctx else "trivet"
+    print_error(InvalidRequest.code, f"{message}.", f"See: {command} --help", as_json=as_json)
+    return INVALID

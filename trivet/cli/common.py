@@ -51,6 +51,18 @@ class Common:
         return Trivet(settings=self.settings())
 
 
+def start_hint() -> str:
+    """How to start a system on this machine; empty where the workers' folder is not at hand."""
+    from trivet.errors import MissingDependency
+    from trivet.supervisor.roots import find_root
+
+    try:
+        find_root()
+    except MissingDependency:
+        return ""
+    return "To start one on this machine: trivet up"
+
+
 def collection_store(client: Trivet, collection: str) -> tuple[ObjectStore, Layout]:
     """The store, and the key names of a collection that exists. Raises `UnknownCollection`."""
     from trivet.stores import open_store

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trivet.cli.common import Common, JsonFlag
-from trivet.cli.console import print_json, print_table, say
+from trivet.cli.console import print_error, print_json, print_table, say
 from trivet.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from trivet.values import TaskView
 
 _FAILED = 1
+_INTERRUPTED = 130
 
 
 def register(app: typer.Typer) -> None:
@@ -59,7 +60,7 @@ def ingest(
         client.create_collection(collection, exist_ok=True)
     handles = [client.ingest(url, **options) for url in urls]
     if wait:
-        _wait(handles, sources, timeout or None, json_)
+        _wait(handles, sources, collection, timeout or None, json_)
     elif json_:
         print_json({"tasks": [_accepted(handle, source) for handle, source in zip(handles, sources, strict=True)]})
     else:
@@ -70,6 +71,10 @@ def ingest(
 
 def source_url(source: str) -> str:
     """A URL as it is; the path of a file that exists as its `file:` URL. Raises `InvalidRequest`."""
+    if not source.strip():
+        raise InvalidRequest(
+            "The source is empty.", hint="Give a URL such as https://host/path, or the path of a file."
+        )
     scheme, colon, _ = source.partition(":")
     if colon and scheme.isalnum() and not Path(source).exists():
         return source
@@ -111,7 +116,7 @@ def _accepted(handle: TaskHandle, source: str) -> dict[str, Any]:
     return {"task_id": handle.task_id, "source": source, "new": handle.new}
 
 
-def _wait(handles: list[TaskHandle], sources: list[str], timeout: float | None, as_json: bool) -> None:
+def _wait(handles: list[TaskHandle], sources: list[str], collection: str, timeout: float | None, as_json: bool) -> None:
     from trivet.cli.progress import follow
     from trivet.ids import redact_url
 
@@ -119,7 +124,17 @@ def _wait(handles: list[TaskHandle], sources: list[str], timeout: float | None, 
         handle.task_id: redact_url(source).rstrip("/").rsplit("/", 1)[-1] or redact_url(source)
         for handle, source in zip(handles, sources, strict=True)
     }
-    views = follow(handles, names=names, timeout=timeout, quiet=as_json)
+    try:
+        views = follow(handles, names=names, timeout=timeout, quiet=as_json)
+    except KeyboardInterrupt:
+        runs = "the task runs" if len(handles) == 1 else f"the {len(handles)} tasks run"
+        print_error(
+            "interrupted",
+            f"Waiting was interrupted; {runs} on.",
+            f"Look again with: trivet tasks --collection {collection}",
+            as_json=as_json,
+        )
+        raise typer.Exit(_INTERRUPTED) from None
     if as_json:
         print_json({"tasks": [view.model_dump(mode="json") for view in views]})
     else:
@@ -129,7 +144,7 @@ def _wait(handles: list[TaskHandle], sources: list[str], timeout: float | None, 
 
 
 def print_outcome(views: list[TaskView], names: dict[str, str]) -> None:
-    """A table with a row per object, and a sentence for each that failed."""
+    """A table with a row per object, and a sentence for each that failed or was skipped."""
     print_table(
         ("object", "state", ">pages", ">chunks", ">tokens", ">seconds", "S3 key"),
         [
@@ -148,3 +163,5 @@ def print_outcome(views: list[TaskView], names: dict[str, str]) -> None:
     for view in views:
         if view.error and view.state == "failed":
             say(f"{names.get(view.task_id, view.object_id)}: {view.error.message} {view.error.hint}".rstrip())
+        elif view.state == "skipped":
+            say(f"{names.get(view.task_id, view.object_id)} was skipped: {view.reason}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from dataclasses import asdict
@@ -38,8 +39,11 @@ def up(
     json_: JsonFlag = False,
 ) -> None:
     """Start Valkey and S3 (where no other is set), the workers and the sweeper."""
+    from trivet.supervisor import find_root
     from trivet.supervisor import up as start
 
+    # Where there are no workers, nothing is to be built or made first.
+    find_root()
     common: Common = ctx.obj
     settings = common.loaded(**({"allow_file_urls": True} if allow_files else {}))
     prepare_model(settings)
@@ -128,7 +132,7 @@ def _print_status(found: Status, common: Common, as_json: bool) -> None:
             "ready" if process.ready else "starting" if process.pid else "down",
             _age(now - process.since) if process.pid else "",
             process.restarts,
-            process.detail,
+            last_end(process.detail),
         )
         for process in found.processes
     ]
@@ -153,6 +157,12 @@ def _print_backlog(backlog: dict[str, Any]) -> None:
         for name, info in sorted(backlog["workers"].items())
     ]
     print_table(("ledger", ""), rows)
+
+
+def last_end(detail: str) -> str:
+    """How a process ended. What it wrote before it was killed is not why it was killed."""
+    killed = re.match(r"was (killed by signal \d+)", detail)
+    return killed[1] if killed else detail
 
 
 def _age(seconds: float) -> str:

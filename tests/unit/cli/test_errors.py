@@ -124,3 +124,56 @@ def test_a_wrong_argument_ends_with_2_before_anything_is_asked(
     assert out == ""
     assert err.strip()
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["no-such-command"], ["search", "only-the-collection"], ["collections"], ["tasks", "--limit", "0"], ["--nothing"]],
+)
+def test_with_json_a_wrong_argument_is_an_object_on_stdout_and_one_sentence_on_stderr(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--json"]) == INVALID
+    out, err = capsys.readouterr()
+    error = json.loads(out)["error"]
+    assert error["code"] == "invalid_request"
+    assert "--help" in error["hint"]
+    assert len(err.splitlines()) == 1
+    assert error["message"] in err
+
+
+def test_a_collection_that_exists_is_told_with_the_option(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Client:
+        def create_collection(self, *_: object, **__: object) -> None:
+            raise errors.InvalidRequest("It exists.", hint="Use another name, or exist_ok=True.")
+
+    monkeypatch.setattr(Common, "client", lambda _: Client())
+    assert main(["collections", "create", "docs"]) == INVALID
+    err = capsys.readouterr().err
+    assert "--exist-ok" in err
+    assert "exist_ok" not in err
+
+
+def test_ctrl_c_while_waiting_says_that_the_tasks_run_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Handle:
+        task_id = "task_1"
+        new = True
+
+        def status(self) -> None:
+            raise KeyboardInterrupt
+
+    class Client:
+        namespace = "default"
+
+        def ingest(self, *_: object, **__: object) -> Handle:
+            return Handle()
+
+    monkeypatch.setattr(Common, "client", lambda _: Client())
+    assert main(["ingest", "https://example.com/", "-c", "docs", "--wait"]) == INTERRUPTED
+    err = capsys.readouterr().err
+    assert "runs on" in err
+    assert "trivet tasks --collection docs" in err
