@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self
 
@@ -141,3 +144,12 @@ class Settings(BaseSettings):
             raise InvalidRequest(f"Setting {name} is wrong: {first['msg'].lower()}.") from None
         except ValueError as error:
             raise InvalidRequest(f"A setting cannot be read: {error}.") from None
+
+
+def unknown_variables(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """`TRIVET_` variables that set nothing, each with the nearest one that does (empty where none is near)."""
+    prefix = str(Settings.model_config["env_prefix"])
+    known = {f"{prefix}{name}".upper() for name in Settings.model_fields}
+    given = os.environ if environment is None else environment
+    unknown = sorted(name for name in given if name.upper().startswith(prefix) and name.upper() not in known)
+    return {name: next(iter(get_close_matches(name.upper(), known, 1)), "") for name in unknown}

@@ -16,7 +16,7 @@ from typing import Any
 import typer
 
 from trivet.cli import collection, doctor, events, ingest, models, search, system, tasks
-from trivet.cli.common import Common, start_hint
+from trivet.cli.common import Common, start_hint, warn_of_unknown_variables
 from trivet.errors import (
     IdempotencyConflict,
     InvalidRequest,
@@ -73,6 +73,7 @@ def _common(
     state_dir: str = typer.Option("", "--state-dir", help="State folder; else TRIVET_STATE_DIR, else .trivet."),
     _: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
+    warn_of_unknown_variables()
     ctx.obj = Common(namespace, redis_url, state_dir)
 
 

@@ -51,6 +51,16 @@ class Common:
         return Trivet(settings=self.settings())
 
 
+def warn_of_unknown_variables() -> None:
+    """One sentence on stderr for all TRIVET_ variables that set nothing."""
+    from trivet.cli.console import say
+    from trivet.settings import unknown_variables
+
+    if unknown := unknown_variables():
+        told = [f"{name} (did you mean {near}?)" if near else name for name, near in unknown.items()]
+        say(f"trivet: No setting is called {' or '.join(told)}.")
+
+
 def start_hint() -> str:
     """How to start a system on this machine; empty where the workers' folder is not at hand."""
     from trivet.errors import MissingDependency

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -10,10 +13,14 @@ from trivet.cli.common import Common, JsonFlag
 from trivet.cli.console import clean, out, print_json, print_json_line, say
 
 if TYPE_CHECKING:
+    from trivet.client import Trivet
     from trivet.values import Event
 
 _BLOCK_SECONDS = 5.0
 _PAGE = 500
+#: How far back to look for the newest events: a minute, and so many times further while there are too few.
+_FIRST_WINDOW_SECONDS = 60
+_WIDER = 4
 
 
 def register(app: typer.Typer) -> None:
@@ -24,34 +31,59 @@ def register(app: typer.Typer) -> None:
 def events(
     ctx: typer.Context,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more, until Ctrl-C.")] = False,
-    after: Annotated[str, typer.Option(help="Stream id to start after; 0-0 is the start of the stream.")] = "",
+    after: Annotated[str, typer.Option(help="Stream id to start after, such as 0-0, the start of the stream.")] = "",
     count: Annotated[int, typer.Option(min=1, help="Without --follow: at most so many.")] = 100,
     json_: JsonFlag = False,
 ) -> None:
-    """Print events of the namespace, oldest first; --follow prints those still to come, with --json one per line."""
+    """Print the newest 100 events of the namespace, the oldest of them first.
+
+    --count prints more or fewer, --after the first ones after an id instead of the newest. --follow prints those still
+    to come, with --json one per line.
+    """
     common: Common = ctx.obj
     client = common.client()
-    last = after or (client.last_event() if follow else "0-0")
-    found: list[tuple[str, Event]] = []
-    while follow or len(found) < count:
-        page = client.events(last, _PAGE, _BLOCK_SECONDS if follow else 0)
-        if not page and not follow:
-            break
-        for stream_id, event in page:
-            last = stream_id
-            if event.data.get("namespace") != client.namespace:
-                continue
-            if follow:
-                _print(stream_id, event, json_)
-            else:
-                found.append((stream_id, event))
+    if follow:
+        _follow(client, after or client.last_event(), json_)
+    found = list(islice(_after(client, after), count)) if after else newest(client, count)
     if json_:
-        print_json([_with_id(stream_id, event) for stream_id, event in found[:count]])
+        print_json([_with_id(stream_id, event) for stream_id, event in found])
         return
-    for stream_id, event in found[:count]:
+    for stream_id, event in found:
         _print(stream_id, event, json_)
     if not found:
         say("There is no event yet.")
+
+
+def _follow(client: Trivet, last: str, as_json: bool) -> NoReturn:
+    while True:
+        for stream_id, event in client.events(last, _PAGE, _BLOCK_SECONDS):
+            last = stream_id
+            if event.data.get("namespace") == client.namespace:
+                _print(stream_id, event, as_json)
+
+
+def newest(client: Trivet, count: int) -> list[tuple[str, Event]]:
+    """The newest events of the namespace, at most `count`, oldest first.
+
+    A stream is read forwards; its ids begin with their time in milliseconds, so the end is read without the rest.
+    """
+    last = int(client.last_event().partition("-")[0])
+    window = _FIRST_WINDOW_SECONDS
+    while True:
+        start = max(last - 1000 * window, 0)
+        found = deque(_after(client, f"{start}-0"), maxlen=count)
+        if len(found) == count or not start:
+            return list(found)
+        window *= _WIDER
+
+
+def _after(client: Trivet, last: str) -> Iterator[tuple[str, Event]]:
+    """Events of the namespace after a stream id."""
+    while page := client.events(last, _PAGE):
+        for stream_id, event in page:
+            last = stream_id
+            if event.data.get("namespace") == client.namespace:
+                yield stream_id, event
 
 
 def _print(stream_id: str, event: Event, as_json: bool) -> None:
