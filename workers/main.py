@@ -17,6 +17,7 @@ from trivet.encoder import Encoder
 from trivet.errors import InvalidRequest, TrivetError
 from trivet.faults import arm_all
 from trivet.ledger import open_ledger
+from trivet.ledger.queues import served_queues
 from trivet.logs import bind_process, configure
 from trivet.names import ACCEPT_QUEUE, Role, Stage
 from trivet.settings import Settings
@@ -76,7 +77,7 @@ def _work(settings: Settings, roles: Sequence[Stage], concurrency: int) -> int:
     check_conditional_writes(store, settings.s3_prefix)
     # Torch is loaded in the process that uses it: a fork after torch has run hangs.
     encoder = _load_encoder(settings) if solo else None
-    keys = [encoder.identity.encoder_key, f"{encoder.identity.encoder_key}.{encoder.passport.dtype}"] if encoder else []
+    keys = served_queues(encoder.identity.encoder_key, encoder.passport.dtype) if encoder else ()
     queues = queue_names(roles, keys) + ([ACCEPT_QUEUE] if Stage.PREPARE in roles else [])
     app = make_app(settings, include=["tasks.stages", "tasks.accept"], queues=queues)
     app.set_current()
@@ -138,11 +139,6 @@ def _follow_process_life(solo: bool) -> None:
     else:
         worker_process_init.connect(open_now, weak=False)
         worker_process_shutdown.connect(close_now, weak=False)
-
-
-def _say_ready(settings: Settings) -> None:
-    if settings.ready_file is not None:
-        settings.ready_file.touch()
 
 
 def _load_encoder(settings: Settings) -> Encoder:

@@ -125,7 +125,6 @@ class MemoryIntake(MemoryState):
             "generation": task.generation,
             "spec_hash": task.spec.hash if task.spec else None,
             "source_sha256": task.source_sha256,
-            "shards": task.shards,
             "input_hash": item.input_hash,
         }
         return Lease(

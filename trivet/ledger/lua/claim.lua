@@ -8,13 +8,14 @@ local function describe(item)
   local id, _, n = string.match(item, '^([^/]+)/([^/]+)/(%d+)$')
   local h = redis.call('HMGET', key('item', item), 'epoch', 'cost', 'attempts', 'suspect', 'hash')
   local t = redis.call('HMGET', key('task', id), 'namespace', 'collection', 'object', 'url', 'config', 'media_type',
-    'metadata', 'run', 'generation', 'spec_hash', 'source_sha256', 'shards')
+    'metadata', 'run', 'generation', 'spec_hash', 'source_sha256')
   return cjson.encode({
     task_id = id, n = tonumber(n), epoch = tonumber(h[1]), cost = tonumber(h[2]), attempts = tonumber(h[3]),
     alone = h[4] == '1', namespace = t[1], collection = t[2], object_id = t[3],
     url = stage == 'prepare' and (redis.call('GET', key('url', id)) or t[4]) or t[4],
     config = stage == 'prepare' and t[5] or nil, media_type = t[6], metadata = t[7], run = tonumber(t[8]),
-    generation = tonumber(t[9] or ''), spec_hash = t[10] or nil, source_sha256 = t[11] or nil, input_hash = h[5] or nil, shards = tonumber(t[12] or '')
+    generation = tonumber(t[9] or ''), spec_hash = t[10] or nil, source_sha256 = t[11] or nil,
+    input_hash = h[5] or nil
   })
 end
 
