@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import random
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
+from pydantic import SecretStr
 
 from trivet.embedded import servers
 from trivet.embedded.seaweedfs import SeaweedFS
@@ -94,21 +95,31 @@ def s3(tmp_path_factory: pytest.TempPathFactory, _scrubbed_environment: None) ->
         yield S3(server.endpoint, *server.keys, bucket=_BUCKET)
 
 
+@pytest.fixture(scope="session")
+def settings_for(valkey_url: str, s3: S3) -> Callable[..., Settings]:
+    """Makes settings for the real servers: `settings_for(state_dir, name, **changes)`, with keys under the name."""
+
+    def make(state_dir: Path, name: str, **changes: Any) -> Settings:
+        return Settings(
+            state_dir=state_dir,
+            redis_url=valkey_url,
+            redis_prefix=f"{name}:",
+            s3_endpoint=s3.endpoint,
+            s3_bucket=s3.bucket,
+            s3_prefix=name,
+            s3_access_key=s3.access_key,
+            s3_secret_key=SecretStr(s3.secret_key),
+            model_hub=False,
+            **changes,
+        )
+
+    return make
+
+
 @pytest.fixture
-def settings(valkey_url: str, s3: S3, tmp_path: Path) -> Settings:
+def settings(settings_for: Callable[..., Settings], tmp_path: Path) -> Settings:
     """Settings for the real servers; no two tests share a key in Redis, a key on S3 or a folder."""
-    unique = uuid.uuid4().hex[:12]
-    return Settings(
-        state_dir=tmp_path / "state",
-        redis_url=valkey_url,
-        redis_prefix=f"t{unique}:",
-        s3_endpoint=s3.endpoint,
-        s3_bucket=s3.bucket,
-        s3_prefix=f"t{unique}",
-        s3_access_key=s3.access_key,
-        s3_secret_key=s3.secret_key,  # type: ignore[arg-type]  # pydantic makes the SecretStr
-        model_hub=False,
-    )
+    return settings_for(tmp_path / "state", f"t{uuid.uuid4().hex[:12]}")
 
 
 @pytest.fixture

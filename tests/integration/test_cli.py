@@ -46,17 +46,10 @@ def source() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def live(valkey_url: str, s3: Any, tmp_path_factory: pytest.TempPathFactory, source: Server) -> Settings:
-    return Settings(
-        state_dir=tmp_path_factory.mktemp("cli"),
-        redis_url=valkey_url,
-        redis_prefix="cli:",
-        s3_endpoint=s3.endpoint,
-        s3_bucket=s3.bucket,
-        s3_prefix="cli",
-        s3_access_key=s3.access_key,
-        s3_secret_key=s3.secret_key,
-        model_hub=False,
+def live(settings_for: Callable[..., Settings], tmp_path_factory: pytest.TempPathFactory, source: Server) -> Settings:
+    return settings_for(
+        tmp_path_factory.mktemp("cli"),
+        "cli",
         model_aliases={"BAAI/bge-m3": "fake"},
         allow_addresses=(source.place,),
         retry_base_seconds=0.02,

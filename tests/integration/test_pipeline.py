@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from celery import Celery
@@ -36,18 +36,11 @@ def source() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def live(valkey_url: str, s3: object, tmp_path_factory: pytest.TempPathFactory, source: Server) -> Settings:
+def live(settings_for: Callable[..., Settings], tmp_path_factory: pytest.TempPathFactory, source: Server) -> Settings:
     """Settings of the fleet that all tests of this module share."""
-    return Settings(
-        state_dir=tmp_path_factory.mktemp("pipeline"),
-        redis_url=valkey_url,
-        redis_prefix="pipeline:",
-        s3_endpoint=s3.endpoint,  # type: ignore[attr-defined]  # conftest.S3
-        s3_bucket=s3.bucket,  # type: ignore[attr-defined]
-        s3_prefix="pipeline",
-        s3_access_key=s3.access_key,  # type: ignore[attr-defined]
-        s3_secret_key=s3.secret_key,  # type: ignore[attr-defined]
-        model_hub=False,
+    return settings_for(
+        tmp_path_factory.mktemp("pipeline"),
+        "pipeline",
         model_aliases={"BAAI/bge-m3": "fake"},
         allow_addresses=(source.place,),
         lease_seconds=3.0,
