@@ -3,15 +3,21 @@
     TrivetError
     ├── TransientError                 try again: the ledger does so by itself, with backoff
     │   ├── LedgerUnavailable          Redis does not answer, or is out of memory
+    │   │   └── LedgerSchema           the ledger was written by another version of Trivet
     │   ├── StoreUnavailable           S3 does not answer, or answers 5xx
     │   ├── SourceUnavailable          the source timed out, refused the connection, answered 5xx or 429
     │   ├── EncoderOutOfMemory         the device ran out of memory for this batch
     │   ├── EncoderBroken              the device computes nothing any more: the process must end
+    │   ├── NotUnderstood              a newer Trivet has written this work item: another worker may know it
+    │   ├── EndpointFailed             a webhook, topic or queue did not take an event
     │   └── WorkerCrashed              the process that held the lease died
     ├── PermanentError                 trying again cannot help: something must be changed first
     │   ├── InvalidRequest             an argument, payload or setting is wrong
     │   ├── UnknownCollection          the collection was never created
     │   ├── UnknownTask                no task has this id (or its retention is over)
+    │   ├── UnknownEndpoint            no endpoint has this id
+    │   ├── NotRetryable               the task is not one that can be run again
+    │   ├── NotConfirmed               so many objects are deleted only on confirmation
     │   ├── IdempotencyConflict        the key was used before with another request
     │   ├── TooLate                    the task is past the point where this is possible
     │   ├── ModelUnavailable           no weights and no alias for this model id
@@ -81,6 +87,13 @@ class LedgerUnavailable(TransientError):
     default_hint = "See that Redis runs and that TRIVET_REDIS_URL names it."
 
 
+class LedgerSchema(LedgerUnavailable):
+    """The ledger was written by an older or a newer version; nothing is touched."""
+
+    code = "ledger_schema"
+    default_hint = "Update this process, or run `trivet migrate` where the ledger is the older one."
+
+
 class StoreUnavailable(TransientError):
     """S3 does not answer, or answers 5xx."""
 
@@ -107,6 +120,19 @@ class EncoderBroken(TransientError):
 
     code = "encoder_broken"
     default_hint = "The worker ends and its work is leased by others; see the driver's log if new ones end as well."
+
+
+class NotUnderstood(TransientError):
+    """A newer version has written this work item or message: it is left for a worker that knows it."""
+
+    code = "not_understood"
+    default_hint = "Update the workers; what they do not know waits for those that do."
+
+
+class EndpointFailed(TransientError):
+    """A webhook endpoint, SNS topic or SQS queue did not take an event."""
+
+    code = "endpoint_failed"
 
 
 class WorkerCrashed(TransientError):
@@ -137,6 +163,24 @@ class UnknownTask(PermanentError):
     """No task has this id, or its retention is over."""
 
     code = "unknown_task"
+
+
+class UnknownEndpoint(PermanentError):
+    """No endpoint has this id."""
+
+    code = "unknown_endpoint"
+
+
+class NotRetryable(PermanentError):
+    """The task has not ended badly, or what it needs is no longer known."""
+
+    code = "not_retryable"
+
+
+class NotConfirmed(PermanentError):
+    """So many objects at once are deleted only on confirmation."""
+
+    code = "not_confirmed"
 
 
 class IdempotencyConflict(PermanentError):

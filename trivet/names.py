@@ -32,6 +32,13 @@ class Lane(StrEnum):
     BULK = "bulk"
 
 
+class TaskKind(StrEnum):
+    """What a task does to its object."""
+
+    INGEST = "ingest"
+    DELETE = "delete"
+
+
 class Role(StrEnum):
     """What a worker process does."""
 
@@ -39,6 +46,12 @@ class Role(StrEnum):
     EMBED = "embed"
     COMMIT = "commit"
     SWEEP = "sweep"
+    DELIVER = "deliver"
+    GC = "gc"
+
+
+#: Roles that wait for a doorbell; the others run loops of their own.
+STAGE_ROLES = frozenset({Role.PREPARE, Role.EMBED, Role.COMMIT})
 
 
 def celery_queue(stage: Stage, queue: str = ANY) -> str:
@@ -54,11 +67,20 @@ class EventKind(StrEnum):
 
     ACCEPTED = "ingest.accepted"
     STARTED = "ingest.started"
+    PROGRESS = "ingest.progress"
     COMPLETED = "ingest.completed"
     SKIPPED = "ingest.skipped"
     FAILED = "ingest.failed"
     CANCELLED = "ingest.cancelled"
     SUPERSEDED = "ingest.superseded"
+    DELETED = "ingest.deleted"
+    #: Beside `failed`: the task has used up its attempts and stands on the dead-letter list.
+    DEAD_LETTERED = "ingest.dead_lettered"
 
 
-TERMINAL_EVENTS = frozenset(EventKind) - {EventKind.ACCEPTED, EventKind.STARTED}
+TERMINAL_EVENTS = frozenset(EventKind) - {
+    EventKind.ACCEPTED,
+    EventKind.STARTED,
+    EventKind.PROGRESS,
+    EventKind.DEAD_LETTERED,
+}

@@ -109,6 +109,44 @@ class Settings(BaseSettings):
     #: Events that the stream keeps, about.
     event_stream_length: int = Field(250_000, ge=1)
 
+    #: At most one progress event per task in so long.
+    progress_seconds: float = Field(5.0, gt=0)
+    #: How long a failed or cancelled task can be retried without naming its URL again, where that had a query.
+    secret_retention_hours: float = Field(24.0, ge=0)
+    #: Write an intent to S3 before a task is accepted, and wait until Redis has it on disk: then even a task that is
+    #: only accepted survives the loss of Redis.
+    durable_accept: bool = False
+    #: How long an accept may wait for Redis' disk.
+    fsync_seconds: float = Field(2.0, gt=0)
+
+    #: A forward pass that takes longer counts as hung: the worker ends, and its work is leased by others.
+    forward_seconds: float = Field(300.0, gt=0)
+    #: How long a document may go on in a worker that was told to stop; then it is handed back.
+    drain_seconds: float = Field(5.0, ge=0)
+
+    #: Deliveries that one deliver process makes at once, in all and to one endpoint.
+    deliver_threads: int = Field(16, ge=1)
+    deliver_per_endpoint: int = Field(4, ge=1)
+    #: Silence of an endpoint after which an attempt counts as failed.
+    deliver_timeout_seconds: float = Field(15.0, gt=0)
+    #: First pause after a failed delivery; it doubles up to the longest.
+    deliver_retry_seconds: float = Field(5.0, gt=0)
+    deliver_retry_max_seconds: float = Field(14_400.0, gt=0)
+    #: An event is given up after so long; an endpoint that took nothing for so long is paused.
+    deliver_patience_hours: float = Field(24.0, gt=0)
+    #: Attempts that the log of one endpoint keeps.
+    delivery_log_length: int = Field(1000, ge=1)
+
+    #: How often what nobody refers to is removed from S3.
+    gc_seconds: float = Field(3600.0, gt=0)
+    #: Age before something on S3 that no manifest lists counts as left over.
+    gc_grace_hours: float = Field(24.0, ge=0)
+    #: Age after which a generation that a newer one has replaced is removed.
+    generation_retention_hours: float = Field(24.0, ge=0)
+    #: Deleting more than this share of a collection, and at least so many objects, waits for a confirmation.
+    mass_delete_share: float = Field(0.25, ge=0, le=1)
+    mass_delete_objects: int = Field(25, ge=1)
+
     #: Where tests make this process fail; see `trivet.faults`.
     faults: str = ""
 

@@ -8,6 +8,9 @@ Every transition is one atomic step, refuses a stale epoch, and gives the same r
                   │           │           ├► skipped    │              └► superseded (a higher generation is visible)
                   ▼           ▼           ▼             ▼
               superseded   cancelled, failed: from every state on the line (cancel: not from committing)
+
+A delete goes queued ──► committing ──► deleted. `retry` takes failed and cancelled tasks back to waiting or queued, as
+another run of the same task. `trivet.ledger.transitions` has all of it as a table.
 """
 
 from __future__ import annotations
@@ -16,9 +19,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from trivet.names import Lane, Stage
+from trivet.names import Lane, Stage, TaskKind
 from trivet.settings import Settings
-from trivet.values import Collection, ErrorRecord, Event, Lease, Part, Receipt, Spec, TaskState, TaskView
+from trivet.values import Collection, ErrorRecord, Event, Lease, Part, Receipt, Spec, TaskState, TaskView, Waiting
 
 #: Sends a doorbell: stage, door (`any`, or an encoder key) and the bell's number.
 Ringer = Callable[[Stage, str, str], None]
@@ -46,6 +49,7 @@ class NewTask:
     idempotency_key: str
     fingerprint: str
     estimated_bytes: int
+    kind: TaskKind = TaskKind.INGEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,30 @@ class Accepted:
     state: str
     #: False: this idempotency key or task id was there before.
     new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A task as S3 remembers it, to be written back into a ledger that has lost it."""
+
+    task: NewTask
+    run: int
+    #: Unix seconds.
+    created: float
+    #: JSON of the collection as it was when the task was accepted.
+    config: str
+    spec: Spec | None
+    generation: int
+    #: As `Ledger.stage` was told.
+    queue: str
+    source_sha256: str
+    shards: tuple[tuple[int, str], ...]
+    pages: int
+    chunks: int
+    #: Completed or deleted with this manifest and receipt; None: staged, and to be embedded.
+    ended: TaskState | None = None
+    manifest: str = ""
+    receipt: Receipt = Receipt()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +158,10 @@ class Ledger(Protocol):
         """Generation and frozen spec of the task: set at the first call, the same ever after."""
         ...
 
+    def take_generation(self, lease: Lease, floor: int) -> int:
+        """Generation of a task that has no spec (a delete): set at the first call, the same ever after."""
+        ...
+
     def spec(self, spec_hash: str) -> Spec:
         """A frozen spec by its hash. Raises `LeaseLost` where it is gone: so is every task that used it."""
         ...
@@ -157,11 +189,11 @@ class Ledger(Protocol):
         ...
 
     def restage(self, lease: Lease, floor: int) -> None:
-        """Take a new generation and have all shards written again."""
+        """Take a new generation and have all shards written again (a delete: its tombstone)."""
         ...
 
     def finish(self, lease: Lease, state: TaskState, *, manifest: str, receipt: Receipt) -> None:
-        """End the task: completed, skipped or superseded."""
+        """End the task: completed, skipped, superseded or deleted."""
         ...
 
     def fail(
@@ -187,6 +219,47 @@ class Ledger(Protocol):
     def sweep(
         self, *, lease_seconds: float, max_expiries: int, retention_seconds: float, error: ErrorRecord
     ) -> Swept: ...
+
+    # ------------------------------------------------------------ operators' verbs
+
+    def retry(self, task_id: str, *, secret_url: str = "") -> TaskState:
+        """Run a failed or cancelled task again: the same id, the next run, attempts from zero.
+
+        `secret_url` is needed where its URL had a query and is no longer known. Raises `UnknownTask`, `NotRetryable`.
+        """
+        ...
+
+    def pause(self, namespace: str, collection: str | None, reason: str) -> None:
+        """Lease no more work of a collection, or of a whole namespace; what is leased goes on."""
+        ...
+
+    def resume(self, namespace: str, collection: str | None) -> bool:
+        """Take it up again where it stood; False where it was not paused."""
+        ...
+
+    def paused(self) -> dict[str, str]:
+        """`namespace` or `namespace/collection` → the reason that was given."""
+        ...
+
+    def set_weight(self, namespace: str, weight: float) -> None:
+        """The namespace's share where several wait; 1 unless set."""
+        ...
+
+    def why(self, task_id: str) -> Waiting:
+        """Why a task is where it is, and what comes next. Raises `UnknownTask`."""
+        ...
+
+    def dead(self, namespace: str, limit: int) -> list[TaskView]:
+        """Failed tasks, newest first: the dead-letter list."""
+        ...
+
+    def remove_collection(self, namespace: str, name: str) -> bool:
+        """Take no more requests for it; its objects and tasks stay. False where it was not there."""
+        ...
+
+    def restore(self, restored: Restored, idempotency_seconds: float) -> bool:
+        """Write back a task that the ledger has lost; False where it knows the task."""
+        ...
 
     def answer(self, stage: Stage, door: str, bell: str, *, again: bool) -> None:
         """A doorbell was heard; with `again` ring anew where work is left."""

@@ -11,6 +11,7 @@ from trivet.values.outcomes import (
     Current,
     ErrorRecord,
     Event,
+    ItemView,
     Manifest,
     Part,
     Passport,
@@ -18,6 +19,7 @@ from trivet.values.outcomes import (
     Skipped,
     TaskState,
     TaskView,
+    Waiting,
 )
 from trivet.values.requests import Chunking, Collection, IngestRequest, ModelIdentity, Outputs, Pipeline, Spec
 
@@ -32,6 +34,7 @@ __all__ = [
     "Frozen",
     "Heading",
     "IngestRequest",
+    "ItemView",
     "Lease",
     "Manifest",
     "ModelIdentity",
@@ -45,5 +48,6 @@ __all__ = [
     "Spec",
     "TaskState",
     "TaskView",
+    "Waiting",
     "dump",
 ]

@@ -8,12 +8,12 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from trivet.ids import digest
-from trivet.names import Lane
+from trivet.names import Lane, Stage, TaskKind
 from trivet.values.base import Frozen
 
 
 class TaskState(StrEnum):
-    """Where a task stands; the last five are terminal."""
+    """Where a task stands; the last six are terminal."""
 
     WAITING = "waiting"  # another task of the same object is active
     QUEUED = "queued"
@@ -25,6 +25,7 @@ class TaskState(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     SUPERSEDED = "superseded"  # a newer task of the same object took its place
+    DELETED = "deleted"  # a tombstone hides the object
 
     @property
     def terminal(self) -> bool:
@@ -33,7 +34,14 @@ class TaskState(StrEnum):
 
 
 _TERMINAL = frozenset(
-    {TaskState.COMPLETED, TaskState.SKIPPED, TaskState.FAILED, TaskState.CANCELLED, TaskState.SUPERSEDED}
+    {
+        TaskState.COMPLETED,
+        TaskState.SKIPPED,
+        TaskState.FAILED,
+        TaskState.CANCELLED,
+        TaskState.SUPERSEDED,
+        TaskState.DELETED,
+    }
 )
 
 
@@ -154,6 +162,7 @@ class TaskView(Frozen):
     namespace: str
     collection: str
     object_id: str
+    kind: TaskKind = TaskKind.INGEST
     #: Redacted.
     url: str
     state: TaskState
@@ -172,6 +181,44 @@ class TaskView(Frozen):
     error: ErrorRecord | None = None
     #: One sentence: what it waits for, or what comes next.
     reason: str = ""
+
+
+class ItemView(Frozen):
+    """One work item as it stands."""
+
+    stage: Stage
+    n: int
+    #: pending, leased, due (after an error) or parked (while its collection or namespace is paused).
+    state: str
+    #: Where it waits: an encoder key, or what the pipeline asks for.
+    queue: str
+    #: pending: items of its lane and namespace that stand before it.
+    ahead: int | None = None
+    #: leased: who has it, and the seconds until the lease must be renewed.
+    worker: str | None = None
+    lease_seconds: float | None = None
+    #: due: seconds until it is tried again.
+    retry_seconds: float | None = None
+    attempts: int = 0
+    expiries: int = 0
+    #: A worker died with it among others: it is leased alone next.
+    suspect: bool = False
+
+
+class Waiting(Frozen):
+    """Why a task is where it is, and what comes next."""
+
+    task_id: str
+    state: TaskState
+    lane: Lane
+    #: One sentence each.
+    reason: str
+    next_step: str
+    #: Open work items by state; the first of them in detail.
+    items: dict[str, int] = Field(default_factory=dict)
+    first: tuple[ItemView, ...] = ()
+    #: Items of all namespaces that wait at the same stage.
+    waiting_at_stage: int = 0
 
 
 class Event(Frozen):
