@@ -3,6 +3,7 @@
     TrivetError
     ├── TransientError                 try again: the ledger does so by itself, with backoff
     │   ├── LedgerUnavailable          Redis does not answer, or is out of memory
+    │   │   ├── LedgerRefused          Redis answered with an error
     │   │   └── LedgerSchema           the ledger was written by another version of Trivet
     │   ├── StoreUnavailable           S3 does not answer, or answers 5xx
     │   ├── SourceUnavailable          the source timed out, refused the connection, answered 5xx or 429
@@ -85,6 +86,13 @@ class LedgerUnavailable(TransientError):
 
     code = "ledger_unavailable"
     default_hint = "See that Redis runs and that TRIVET_REDIS_URL names it."
+
+
+class LedgerRefused(LedgerUnavailable):
+    """Redis answered with an error of its own: a command that it does not know, a key of another kind."""
+
+    code = "ledger_refused"
+    default_hint = "See that TRIVET_REDIS_URL names a Redis 7 or Valkey that is Trivet's own."
 
 
 class LedgerSchema(LedgerUnavailable):

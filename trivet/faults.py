@@ -6,6 +6,8 @@ process is armed through the setting `faults` (`TRIVET_FAULTS`), which is a comm
     NAME:kill[:N[:MARKER]]         SIGKILL to this very process at the Nth time that it comes by (default 1)
     NAME:raise[:N[:MARKER]]        `TransientError` at the Nth time
     NAME:sleep:SECONDS[:MARKER]    a pause, every time
+    NAME:oom:N                     `EncoderOutOfMemory` every Nth time
+    NAME:kill-if:TEXT              SIGKILL whenever what is worked on has this text in it
 
 With a MARKER (a path) the fault strikes once in all processes together: whoever creates the file strikes.
 """
@@ -16,23 +18,31 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
-from trivet.errors import InvalidRequest, TransientError
+from trivet.errors import EncoderOutOfMemory, InvalidRequest, TransientError
 
 Action = Callable[[], None]
 
 _armed: dict[str, list[Action]] = {}
+#: Texts that kill whoever works on them, by name.
+_poisons: dict[str, list[str]] = {}
 
 
-def fault(name: str) -> None:
-    """A place where a test may strike; free of cost otherwise."""
-    if not _armed:
+def fault(name: str, text: Callable[[], str] | None = None) -> None:
+    """A place where a test may strike; free of cost otherwise. `text` gives what is worked on, if somebody asks."""
+    if not _armed and not _poisons:
         return
     for action in tuple(_armed.get(name, ())):
         action()
+    poisons = _poisons.get(name)
+    if poisons and text is not None:
+        content = text()
+        if any(poison in content for poison in poisons):
+            _kill()
 
 
 def arm(name: str, action: Action) -> None:
@@ -43,13 +53,17 @@ def arm(name: str, action: Action) -> None:
 def disarm() -> None:
     """Forget all actions."""
     _armed.clear()
+    _poisons.clear()
 
 
 def arm_all(text: str) -> None:
     """Arm what the setting `faults` says; empty arms nothing. Raises `InvalidRequest` for what it cannot read."""
     for entry in filter(None, (part.strip() for part in text.split(","))):
-        name, action = _parse(entry)
-        arm(name, action)
+        name, verb, rest = (*entry.split(":", 2), "", "")[:3]
+        if name and verb == "kill-if" and rest:
+            _poisons.setdefault(name, []).append(rest)
+        else:
+            arm(*_parse(entry))
 
 
 def _parse(entry: str) -> tuple[str, Action]:
@@ -61,13 +75,15 @@ def _parse(entry: str) -> tuple[str, Action]:
         if name and verb == "sleep":
             seconds = float(number)
             return name, _Strike(lambda: time.sleep(seconds), 0, once)
+        if name and verb == "oom" and int(number) > 0:
+            return name, _OutOfMemory(int(number))
         if name and verb in ("kill", "raise"):
             return name, _Strike(_kill if verb == "kill" else lambda: _raise(name), int(number or 1), once)
     except ValueError:
         pass
     raise InvalidRequest(
         f"Setting TRIVET_FAULTS has {entry!r}, which is no fault.",
-        hint="Write NAME:kill, NAME:raise or NAME:sleep:SECONDS.",
+        hint="Write NAME:kill, NAME:raise, NAME:sleep:SECONDS, NAME:oom:N or NAME:kill-if:TEXT.",
     )
 
 
@@ -87,6 +103,18 @@ class _Strike:
             due = self.nth in (0, self._seen)
         if due and (self.marker is None or _first(self.marker)):
             self.action()
+
+
+@dataclass
+class _OutOfMemory:
+    """Out of memory every `nth` time."""
+
+    nth: int
+    _times: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def __call__(self) -> None:
+        if next(self._times) % self.nth == 0:
+            raise EncoderOutOfMemory("Out of memory was asked for.")
 
 
 def _first(marker: Path) -> bool:

@@ -46,12 +46,14 @@ class Valkey:
 
     name = "valkey"
 
-    def __init__(self, folder: Path, *, log: Path, max_bytes: int, rng: random.Random) -> None:
+    def __init__(self, folder: Path, *, log: Path, max_bytes: int, rng: random.Random, fsync: str = "everysec") -> None:
         self.folder = folder.absolute()
         self.log = log.absolute()
         self.max_bytes = max_bytes
         self.child: Child | None = None
         self.port = 0
+        #: When what it confirmed must be on disk: everysec or always.
+        self.fsync = fsync
         self._rng = rng
 
     @property
@@ -63,7 +65,8 @@ class Valkey:
         program = binary()
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         (self.port,) = ports.remembered(self.folder / "ports.json", 1, self._rng)
-        options = FIXED | {"port": str(self.port), "dir": str(self.folder), "maxmemory": str(self.max_bytes)}
+        own = {"port": str(self.port), "dir": str(self.folder), "maxmemory": str(self.max_bytes)}
+        options = FIXED | own | {"appendfsync": self.fsync}
         argv = [str(program), *(part for key, value in options.items() for part in (f"--{key}", value))]
         self.child = spawn(self.name, argv, log=self.log, env={"PATH": "/usr/bin:/bin"}, cwd=self.folder)
         return self.child

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trivet.encoder import Legs, checked_input
 from trivet.encoder.models import ResolvedModel, fake_model
+from trivet.faults import fault
 from trivet.settings import Settings
 from trivet.values import ModelIdentity, Passport
 
@@ -57,6 +58,7 @@ class FakeEncoder:
         """As `trivet.encoder.Encoder.encode`; the same text gives the same bytes in any batch."""
         import numpy as np
 
+        fault("encoder.encode", lambda: _text(token_ids))
         flat, lengths = checked_input(token_ids, max_tokens=self.identity.max_tokens, vocabulary=_VOCABULARY)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         tokens = _vectors(flat, self.identity.dimensions)
@@ -73,6 +75,11 @@ class FakeEncoder:
             colbert=np.ascontiguousarray(rows) if colbert_fp32 else np.ascontiguousarray(rows, np.float16),
             colbert_offsets=np.concatenate([[0], np.cumsum(lengths - 1 if colbert else lengths * 0)]),
         )
+
+
+def _text(token_ids: Sequence[Sequence[int]]) -> str:
+    backend = tokenizer_backend()
+    return "\n".join("".join(backend.id_to_token(i) for i in ids) for ids in token_ids)
 
 
 def _hashed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -83,7 +83,7 @@ class Restored:
     #: Completed or deleted with this manifest and receipt; None: staged, and to be embedded.
     ended: TaskState | None = None
     manifest: str = ""
-    receipt: Receipt = Receipt()
+    receipt: Receipt | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import redis
-import structlog
 
-from trivet.errors import LedgerUnavailable
+from trivet.errors import LedgerRefused, LedgerUnavailable
 from trivet.ledger import Accepted, Ledger, NewTask, Ringer, Swept, no_ringer
-from trivet.ledger.redis_reading import RedisReader
+from trivet.ledger.redis_verbs import RedisVerbs
 from trivet.ledger.refusals import key_conflict, lease_lost, too_late, unknown_collection, unknown_task
 from trivet.names import Stage
 from trivet.settings import Settings
 from trivet.values import Collection, ErrorRecord, Lease, Part, Receipt, Spec, TaskState, dump
-
-log = structlog.get_logger(__name__)
 
 _SWEEP_LIMIT = 500
 #: Share of maxmemory above which new tasks are refused; for how long, and how many bytes, one look at it holds.
@@ -28,23 +25,17 @@ _ROOM_BYTES = 1 << 20
 _ROW_BYTES = 4096
 
 
-class RedisLedger(RedisReader, Ledger):
+class RedisLedger(RedisVerbs, Ledger):
     """Thread-safe; open it after a fork."""
 
     def __init__(self, settings: Settings, ringer: Ringer = no_ringer, client: redis.Redis | None = None) -> None:
-        super().__init__(settings, client)
-        self._ringer = ringer
+        super().__init__(settings, ringer, client)
+        self._progress_ms = int(settings.progress_seconds * 1000)
+        self._stream_length = settings.event_stream_length
+        self._fsync_ms = int(settings.fsync_seconds * 1000) if settings.durable_accept else 0
         self._room_checked = -_ROOM_SECONDS
         self._full = False
         self._written = 0
-
-    def _ring(self, bells: Iterable[str]) -> None:
-        for bell in bells:
-            stage, door, number = bell.split("|")
-            try:
-                self._ringer(Stage(stage), door, number)
-            except Exception as error:  # noqa: BLE001 - whatever the transport raises: the sweep rings again
-                log.warning("doorbell.lost", stage=stage, door=door, error=type(error).__name__)
 
     def _transition(self, name: str, lease: Lease, *arguments: Any) -> list[Any]:
         answer = self._run(name, lease.item, lease.epoch, *arguments)
@@ -65,8 +56,7 @@ class RedisLedger(RedisReader, Ledger):
 
     def accept(self, task: NewTask, idempotency_seconds: float) -> Accepted:
         self._check_room(len(task.secret_url) + len(task.metadata) + _ROW_BYTES)
-        outcome, task_id, state, *bells = self._run(
-            "accept",
+        arguments = (
             task.task_id,
             task.namespace,
             task.collection,
@@ -80,13 +70,36 @@ class RedisLedger(RedisReader, Ledger):
             task.fingerprint,
             int(idempotency_seconds * 1000),
             task.estimated_bytes,
+            task.kind,
         )
+        outcome, task_id, state, *bells = self._run_durably("accept", *arguments)
         if outcome == "unknown_collection":
             raise unknown_collection(task.namespace, task.collection)
         if outcome == "conflict":
             raise key_conflict(task.idempotency_key, task_id)
         self._ring(bells)
         return Accepted(task_id, state, outcome == "new")
+
+    def _run_durably(self, name: str, *arguments: Any) -> Any:
+        """As `_run`; with `durable_accept` it returns once Redis has the writes on its disk.
+
+        A server without WAITAOF (Redis before 7.2) or without an append-only file cannot say so: then the intent on S3
+        stands alone. WAITAOF speaks of the writes of its own connection.
+        """
+        if not self._fsync_ms:
+            return self._run(name, *arguments)
+        with self._client.client() as connection:
+            answer = self._run(name, *arguments, client=connection)
+            try:
+                local, _ = self._do(lambda: connection.execute_command("WAITAOF", 1, 0, self._fsync_ms))
+            except LedgerRefused:
+                return answer
+        if not local:
+            raise LedgerUnavailable(
+                f"Redis at {self._where} has not written to its disk within {self._fsync_ms / 1000:g} s.",
+                hint="Repeat the request with the same idempotency key, and look at the server's disk.",
+            )
+        return answer
 
     def _check_room(self, size: int) -> None:
         """Refuse new tasks while there is still room to finish the old ones, and for Celery's own messages."""
@@ -139,6 +152,10 @@ class RedisLedger(RedisReader, Ledger):
         _, generation, frozen = self._transition("allocate", lease, floor, spec.hash, dump(spec))
         return int(generation), spec if frozen == spec.hash else self.spec(frozen)
 
+    def take_generation(self, lease: Lease, floor: int) -> int:
+        _, generation, _ = self._transition("allocate", lease, floor, "", "")
+        return int(generation)
+
     def stage(
         self,
         lease: Lease,
@@ -156,7 +173,7 @@ class RedisLedger(RedisReader, Ledger):
 
     def shard_done(self, lease: Lease, part: Part, passport: str) -> None:
         record = json.dumps({"part": part.model_dump(mode="json"), "passport": passport})
-        _, *bells = self._transition("shard_done", lease, record)
+        _, *bells = self._transition("shard_done", lease, record, self._progress_ms)
         self._ring(bells)
 
     def committing(self, lease: Lease) -> list[tuple[Part, str]]:
@@ -207,6 +224,7 @@ class RedisLedger(RedisReader, Ledger):
             dump(error),
             _SWEEP_LIMIT,
             int(retention_seconds * 1000),
+            self._stream_length,
         )
         self._ring(bells)
         return Swept(int(due), int(expired), int(failed), int(dropped))

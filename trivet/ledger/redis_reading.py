@@ -17,9 +17,13 @@ from redis.retry import Retry
 from trivet.errors import InvalidRequest, LeaseLost, LedgerUnavailable
 from trivet.ids import EVENT_NAMESPACE, redact_url
 from trivet.ledger import Backlog
+from trivet.ledger.refusals import refused
 from trivet.ledger.view import task_view
 from trivet.settings import Settings
 from trivet.values import Collection, Event, Spec, TaskState, TaskView
+
+#: Loaded in front of each script, in this order.
+_SHARED = ("_common", "_queues", "_tasks")
 
 
 def socket_seconds(settings: Settings) -> float:
@@ -55,7 +59,7 @@ class RedisReader:
         self._where = redact_url(settings.redis_url)
         self._prefix = settings.redis_prefix
         self._socket_seconds = socket_seconds(settings)
-        self._head = (EVENT_NAMESPACE.hex, settings.event_stream_length)
+        self._head = (EVENT_NAMESPACE.hex, int(settings.secret_retention_hours * 3_600_000))
         self._scripts: dict[str, Any] = {}
 
     # ------------------------------------------------------------ plumbing
@@ -70,21 +74,23 @@ class RedisReader:
             raise LedgerUnavailable(
                 f"Redis at {self._where} is full: {error}.", hint="Raise its maxmemory or wait until work is done."
             ) from None
+        except redis.exceptions.ResponseError as error:
+            raise refused(str(error), self._where) from None
         except RedisError as error:
             raise LedgerUnavailable(
                 f"Redis at {self._where} does not answer: {str(error).rstrip('.')}.",
                 hint="Check that it runs and that TRIVET_REDIS_URL names it.",
             ) from None
 
-    def _run(self, name: str, *arguments: Any) -> Any:
+    def _run(self, name: str, *arguments: Any, client: Any = None) -> Any:
         if name not in self._scripts:
             folder = resources.files("trivet.ledger") / "lua"
-            text = (folder / "_common.lua").read_text() + "\n" + (folder / f"{name}.lua").read_text()
+            text = "\n".join((folder / f"{part}.lua").read_text() for part in (*_SHARED, name))
             # A full Redis must still let work be finished, or it stays full: only new tasks are refused.
             flags = "" if name == "accept" else "#!lua flags=allow-oom\n"
             self._scripts[name] = self._client.register_script(flags + text)
         script = self._scripts[name]
-        return self._do(lambda: script(keys=[self._prefix], args=[*self._head, *arguments]))
+        return self._do(lambda: script(keys=[self._prefix], args=[*self._head, *arguments], client=client))
 
     def get_collection(self, namespace: str, name: str) -> Collection | None:
         value = self._do(lambda: self._client.hget(self._key("collections", namespace), name))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from trivet.names import Lane
-from trivet.values import ErrorRecord, TaskState, TaskView
+from trivet.names import Lane, Stage, TaskKind
+from trivet.values import ErrorRecord, ItemView, TaskState, TaskView, Waiting
 
 _NEXT = {
     TaskState.WAITING: "waits: another task of this object is active",
@@ -15,10 +16,13 @@ _NEXT = {
     TaskState.COMMITTING: "a commit worker publishes it",
     TaskState.COMPLETED: "committed and visible",
     TaskState.SKIPPED: "content, pipeline and metadata unchanged since the visible generation",
-    TaskState.FAILED: "failed; ingest it again once the cause is gone",
+    TaskState.FAILED: "failed; retry it once the cause is gone",
     TaskState.CANCELLED: "cancelled on request",
     TaskState.SUPERSEDED: "a newer task of this object took its place",
+    TaskState.DELETED: "a tombstone hides the object",
 }
+#: Details of more work items than this help nobody.
+_SHOWN = 20
 
 
 def task_view(task_id: str, fields: Mapping[str, str], shards_done: int) -> TaskView:
@@ -35,6 +39,7 @@ def task_view(task_id: str, fields: Mapping[str, str], shards_done: int) -> Task
         namespace=fields["namespace"],
         collection=fields["collection"],
         object_id=fields["object"],
+        kind=TaskKind(fields.get("kind") or TaskKind.INGEST),
         url=fields["url"],
         state=state,
         lane=Lane(fields["lane"]),
@@ -52,3 +57,88 @@ def task_view(task_id: str, fields: Mapping[str, str], shards_done: int) -> Task
         error=error,
         reason=reason,
     )
+
+
+def explain(
+    view: TaskView,
+    items: Sequence[ItemView],
+    *,
+    at_stage: int,
+    paused: Mapping[str, str],
+    workers: Mapping[str, Mapping[str, Any]],
+    blocker: str | None,
+) -> Waiting:
+    """Why a task is where it is. `at_stage`: items that wait at its stage; `blocker`: its object's active task."""
+    counts: dict[str, int] = {}
+    for item in items:
+        counts[item.state] = counts.get(item.state, 0) + 1
+    # What is being worked on says most, then what comes soonest.
+    order = {"leased": 0, "due": 1, "pending": 2, "parked": 3}
+    first = sorted(items, key=lambda item: (order.get(item.state, 9), item.n))
+    reason, following = _because(view, first, paused, workers, blocker)
+    return Waiting(
+        task_id=view.task_id,
+        state=view.state,
+        lane=view.lane,
+        reason=reason,
+        next_step=following,
+        items=counts,
+        first=tuple(first[:_SHOWN]),
+        waiting_at_stage=at_stage,
+    )
+
+
+def _because(
+    view: TaskView,
+    items: Sequence[ItemView],
+    paused: Mapping[str, str],
+    workers: Mapping[str, Mapping[str, Any]],
+    blocker: str | None,
+) -> tuple[str, str]:
+    """Reason and next step, one sentence each."""
+    if view.state.terminal:
+        again = view.state in (TaskState.FAILED, TaskState.CANCELLED)
+        return _ended(view), f"Run it again: trivet retry {view.task_id}" if again else "Nothing more happens to it."
+    if view.state is TaskState.WAITING:
+        return f"Task {blocker} of the same object is active.", "It starts when that one has ended."
+    if not items:
+        return "It has no open work item.", "Run: trivet audit --repair"
+    item = items[0]
+    stage = f"{item.stage} worker"
+    if item.state == "leased":
+        return (
+            f"A {stage} ({item.worker}) works on it.",
+            "The worker finishes it, or its lease ends and another takes it.",
+        )
+    if item.state == "due":
+        cause = view.error.message if view.error else "An attempt failed."
+        return f"The last attempt failed: {cause}", f"It is tried again in {max(0.0, item.retry_seconds or 0):.0f} s."
+    if item.state == "parked":
+        scope = view.namespace if view.namespace in paused else f"{view.namespace}/{view.collection}"
+        return (
+            f"{scope} is paused: {paused.get(scope, 'about to be resumed')}.",
+            f"It goes on after: trivet resume {scope}",
+        )
+    return f"It waits for a {stage}{_served(item, workers)}.", _turn(item)
+
+
+def _ended(view: TaskView) -> str:
+    return f"{view.error.message}" if view.error else f"{_NEXT[view.state][0].upper()}{_NEXT[view.state][1:]}."
+
+
+def _served(item: ItemView, workers: Mapping[str, Mapping[str, Any]]) -> str:
+    """What is missing among the live workers, or nothing."""
+    able = [info for info in workers.values() if item.stage in info.get("roles", ())]
+    if not able:
+        return ", and none is running"
+    if item.stage is not Stage.EMBED or any(item.queue in info.get("queues", (item.queue,)) for info in able):
+        return ""
+    return f" that serves {item.queue}, and no running one does"
+
+
+def _turn(item: ItemView) -> str:
+    if item.suspect:
+        return "A worker died with it: it is leased alone next."
+    if not item.ahead:
+        return "It is the next of its lane and namespace."
+    return f"{item.ahead} items of its lane and namespace stand before it."

@@ -60,6 +60,7 @@ def prepare(ctx: StageContext, lease: Lease) -> None:
         log.info("source.fetched", item=lease.item, url=redact_url(payload["url"]), bytes=source.size)
         if source.size == 0:
             raise EmptyDocument("The source has no bytes.", hint="Check that the URL names the document itself.")
+        fault("prepare.after_fetch", lambda: (Path(folder) / "source").read_text(errors="replace"))
         ctx.keeper.check(lease)
         stated = str(payload.get("media_type") or "")
         plan = load_plan(ctx.store, layout, lease.object_id, source_key(source.sha256, stated), spec.hash)

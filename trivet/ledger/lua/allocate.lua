@@ -1,12 +1,14 @@
--- Gives a task its generation and freezes its spec, once. ARGV: …, item, epoch, floor, spec hash, spec json
+-- Gives a task its generation and freezes its spec, once. ARGV: …, item, epoch, floor, spec hash or '', spec json
 -- → {outcome, generation, the spec hash that is frozen}
 local item, id = ARGV[3], task_of(ARGV[3])
 if not held(item, ARGV[4]) then return { 'lost' } end
-if redis.call('HSETNX', key('task', id), 'spec_hash', ARGV[6]) == 1 then redis.call('SET', key('spec', ARGV[6]), ARGV[7]) end
+if ARGV[6] ~= '' and redis.call('HSETNX', key('task', id), 'spec_hash', ARGV[6]) == 1 then
+  redis.call('SET', key('spec', ARGV[6]), ARGV[7])
+end
 local generation = tonumber(redis.call('HGET', key('task', id), 'generation') or '')
 if not generation then
   generation = math.max(tonumber(redis.call('HGET', object_key(id), 'generation') or 0), tonumber(ARGV[5])) + 1
   redis.call('HSET', object_key(id), 'generation', generation)
   redis.call('HSET', key('task', id), 'generation', generation)
 end
-return { 'allocated', generation, redis.call('HGET', key('task', id), 'spec_hash') }
+return { 'allocated', generation, redis.call('HGET', key('task', id), 'spec_hash') or '' }

@@ -1,6 +1,7 @@
 -- Leases work. ARGV: event namespace, stream length, stage, worker, operation, budget, most items, lease ms,
 -- most staged tokens, queues… (none for prepare and commit: all that are there) → {json of a lease…}
 local stage, worker, op = ARGV[3], ARGV[4], ARGV[5]
+local MOST_PARKED = 256
 local budget, most, lease_ms = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local mine = key('held', worker)
 
@@ -8,15 +9,19 @@ local function describe(item)
   local id, _, n = string.match(item, '^([^/]+)/([^/]+)/(%d+)$')
   local h = redis.call('HMGET', key('item', item), 'epoch', 'cost', 'attempts', 'suspect', 'hash')
   local t = redis.call('HMGET', key('task', id), 'namespace', 'collection', 'object', 'url', 'config', 'media_type',
-    'metadata', 'run', 'generation', 'spec_hash', 'source_sha256')
-  return cjson.encode({
-    task_id = id, n = tonumber(n), epoch = tonumber(h[1]), cost = tonumber(h[2]), attempts = tonumber(h[3]),
-    alone = h[4] == '1', namespace = t[1], collection = t[2], object_id = t[3],
-    url = stage == 'prepare' and (redis.call('GET', key('url', id)) or t[4]) or t[4],
-    config = stage == 'prepare' and t[5] or nil, media_type = t[6], metadata = t[7], run = tonumber(t[8]),
-    generation = tonumber(t[9] or ''), spec_hash = t[10] or nil, source_sha256 = t[11] or nil,
-    input_hash = h[5] or nil
-  })
+    'metadata', 'run', 'generation', 'spec_hash', 'source_sha256', 'kind', 'lane', 'idem', 'fingerprint', 'created')
+  local lease = {
+    task_id = id, n = tonumber(n), epoch = tonumber(h[1]), cost = tonumber(h[2]), attempts = tonumber(h[3] or 0),
+    alone = h[4] == '1', namespace = t[1], collection = t[2], object_id = t[3], url = t[4],
+    media_type = t[6] or '', metadata = t[7] or '{}', run = tonumber(t[8]), generation = tonumber(t[9] or ''),
+    spec_hash = t[10] or nil, source_sha256 = t[11] or nil, input_hash = h[5] or nil, kind = t[12] or 'ingest'
+  }
+  if stage == 'prepare' then
+    lease.url = redis.call('GET', key('url', id)) or t[4]
+    lease.config = redis.call('GET', key('config', t[5]))
+    lease.lane, lease.idem, lease.fingerprint, lease.created = t[13], t[14] or '', t[15] or '', tonumber(t[16])
+  end
+  return cjson.encode(lease)
 end
 
 -- The same operation again (its answer was lost on the way): the same answer, nothing leased twice.
@@ -54,11 +59,23 @@ for _, queue in ipairs(queues) do
   may[queue] = not over
 end
 
+-- Where something is paused: items that were in line already are put aside as they come up, some per claim.
+local pauses, parked = redis.call('EXISTS', key('paused')) == 1, 0
+local function put_aside(item)
+  local scope = pauses and parked < MOST_PARKED and scope_of(item)
+  if not scope then return false end
+  park(item, scope)
+  parked = parked + 1
+  return true
+end
+
 local function claim_suspect()
   if redis.call('SCARD', mine) > 0 or #taken > 0 then return false end
   for _, queue in ipairs(queues) do
-    local found = may[queue] and redis.call('ZPOPMIN', key('suspects', stage, queue)) or {}
-    if found[1] then
+    local found = may[queue] and redis.call('ZRANGE', key('suspects', stage, queue), 0, 0) or {}
+    while found[1] and put_aside(found[1]) do found = redis.call('ZRANGE', key('suspects', stage, queue), 0, 0) end
+    if found[1] and not (pauses and scope_of(found[1])) then
+      redis.call('ZREM', key('suspects', stage, queue), found[1])
       take(found[1], queue)
       return true
     end
@@ -92,7 +109,8 @@ local function claim_next()
     for i = 1, #flows, 2 do
       local flow, behind = flows[i], tonumber(flows[i + 1])
       local tag, item, queue = head(flow)
-      if item then
+      while item and put_aside(item) do tag, item, queue = head(flow) end
+      if item and not (pauses and scope_of(item)) then
         redis.call('ZREM', key('line', stage, flow, queue), item)
         local served = tonumber(redis.call('HGET', key('served', stage), flow) or 0)
         if tag > served then redis.call('HSET', key('served', stage), flow, tag) end

@@ -7,7 +7,7 @@ local t = redis.call('HMGET', key('task', id), 'model', 'cost', 'lane', 'namespa
 local shards, tokens = (#ARGV - 9) / 2, 0
 for i = 10, #ARGV, 2 do tokens = tokens + tonumber(ARGV[i]) end
 redis.call('HSET', key('task', id), 'staged_by', epoch, 'source_sha256', ARGV[6], 'pages', ARGV[7], 'chunks', ARGV[8],
-  'tokens', tokens, 'shards', shards, 'queue', ARGV[5])
+  'tokens', tokens, 'shards', shards, 'queue', ARGV[5], 'told', now)
 redis.call('HDEL', key('task', id), 'error', 'retry_at')
 -- The claim was charged an estimate; the flow pays for the bytes that it really took.
 local flow = flow_of(t[3], t[4])

@@ -1,5 +1,5 @@
--- Finds what nobody looks after. ARGV: …, lease ms, most expiries, crash error json, most per kind,
--- retention ms → {due, expired, failed, retained away, bells…}
+-- Finds what nobody looks after. ARGV: …, lease ms, most expiries, crash error json, most per kind, retention ms,
+-- events that the stream keeps → {due, expired, failed, retained away, bells…}
 local lease_ms, cap, error, limit = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 local due, expired, failed, dropped = 0, 0, 0, 0
 
@@ -25,7 +25,7 @@ local function expire(item, alone, dead)
   if dead then redis.call('HSET', key('item', item), 'suspect', 1) end
   if dead and alone and redis.call('HINCRBY', key('item', item), 'expiries', 1) >= cap then
     redis.call('HSET', key('task', task_of(item)), 'error', error)
-    finish(task_of(item), 'failed', '"error":' .. error)
+    finish(task_of(item), 'failed', '"error":' .. error, true)
     failed = failed + 1
   else
     push(item, false)
@@ -71,6 +71,41 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('terminal'), '-inf', now - t
     redis.call('HINCRBY', key('states'), t[2], -1)
   end
   dropped = dropped + 1
+end
+
+-- A resume that was cut short is finished here.
+for _, scope in ipairs(redis.call('SMEMBERS', key('parkings'))) do
+  if redis.call('HEXISTS', key('paused'), scope) == 0 then unpark(scope, limit) end
+end
+
+-- The stream is cut to its length, and never where a consumer group has still to read or to acknowledge.
+local function before(a, b)
+  local a1, a2 = string.match(a, '^(%d+)-(%d+)$')
+  local b1, b2 = string.match(b, '^(%d+)-(%d+)$')
+  a1, b1 = tonumber(a1), tonumber(b1)
+  return a1 < b1 or a1 == b1 and tonumber(a2) < tonumber(b2)
+end
+
+local function oldest_needed()
+  local oldest
+  for _, group in ipairs(redis.call('XINFO', 'GROUPS', key('events'))) do
+    local facts = {}
+    for i = 1, #group, 2 do facts[group[i]] = group[i + 1] end
+    local first = redis.call('XPENDING', key('events'), facts.name)[2] or facts['last-delivered-id']
+    if not oldest or before(first, oldest) then oldest = first end
+  end
+  return oldest
+end
+
+if redis.call('EXISTS', key('events')) == 1 then
+  local excess = redis.call('XLEN', key('events')) - tonumber(ARGV[8])
+  if excess > 0 then
+    local needed = oldest_needed()
+    local entries = redis.call('XRANGE', key('events'), '-', '+', 'COUNT', math.min(excess, 4 * limit) + 1)
+    local keep = entries[#entries][1]
+    if needed and before(needed, keep) then keep = needed end
+    redis.call('XTRIM', key('events'), 'MINID', keep)
+  end
 end
 
 for _, stage in ipairs({ 'prepare', 'embed', 'commit' }) do
