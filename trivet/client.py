@@ -10,19 +10,31 @@ print(task.wait().state)
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 from trivet.accept import accept, parse_request
 from trivet.broker import celery_ringer, make_app
 from trivet.clock import Clock, SystemClock
-from trivet.errors import InvalidRequest
-from trivet.ids import check_name
+from trivet.errors import InvalidRequest, NotRetryable, UnknownTask
+from trivet.ids import check_name, redact_url
 from trivet.ledger.redis import RedisLedger
 from trivet.ledger.refusals import unknown_collection, unknown_task
 from trivet.names import Lane
 from trivet.settings import Settings
 from trivet.supervisor.endpoints import connected_settings
-from trivet.values import Collection, Event, Pipeline, TaskState, TaskView
+from trivet.values import Collection, Event, Pipeline, TaskState, TaskView, Waiting
+
+_MOST_WEIGHT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """What `retry_failed` did."""
+
+    task_ids: tuple[str, ...]
+    #: Task id → why it cannot be run again.
+    refused: dict[str, str]
 
 
 class TaskHandle:
@@ -61,6 +73,21 @@ class TaskHandle:
                 raise TimeoutError(f"Task {self.task_id} is still {view.state} after {timeout:g} s: {view.reason}.")
             self._clock.sleep(left)
             pause = min(pause * 1.5, 1.0)
+
+    def why(self) -> Waiting:
+        """Why the task is where it is, and what comes next."""
+        return self._ledger.why(self.task_id)
+
+    def retry(self, *, url: str = "") -> TaskView:
+        """Run a failed or cancelled task again, as the next run of the same task.
+
+        `url` is needed where the task's own had a query or credentials and has failed too long ago. Raises
+        `NotRetryable`, `UnknownTask`.
+        """
+        if url:
+            _check_same_source(self.status(), url)
+        self._ledger.retry(self.task_id, secret_url=url)
+        return self.status()
 
     def cancel(self) -> TaskView:
         """Cancel the task, wherever it is. Raises `TooLate` while it commits; an ended task stays as it is."""
@@ -165,6 +192,47 @@ class Trivet:
             self.namespace, collection=collection, state=TaskState(state) if state else None, limit=limit
         )
 
+    def dead(self, limit: int = 100) -> list[TaskView]:
+        """Failed tasks of the namespace, newest first: the dead-letter list."""
+        return self._ledger.dead(self.namespace, limit)
+
+    def retry_failed(self, collection: str | None = None, *, transient_only: bool = True, limit: int = 10_000) -> Retried:
+        """Run failed tasks again: those whose error was transient, or all. What cannot be run again is named."""
+        retried, refused = [], {}
+        for view in self.dead(limit):
+            if collection not in (None, view.collection) or (transient_only and not _transient(view)):
+                continue
+            try:
+                self._ledger.retry(view.task_id)
+            except (NotRetryable, UnknownTask) as error:
+                refused[view.task_id] = str(error)
+            else:
+                retried.append(view.task_id)
+        return Retried(tuple(retried), refused)
+
+    # ------------------------------------------------------------ pauses and shares
+
+    def pause(self, collection: str | None = None, *, reason: str) -> None:
+        """Start no more work of a collection, or of the whole namespace; what has started goes on."""
+        if collection is not None:
+            self.collection(collection)
+        self._ledger.pause(self.namespace, collection, reason)
+
+    def resume(self, collection: str | None = None) -> bool:
+        """Go on where it was paused; False where it was not."""
+        return self._ledger.resume(self.namespace, collection)
+
+    def paused(self) -> dict[str, str]:
+        """What of this namespace is paused, and why: the namespace itself, or `namespace/collection`."""
+        mine = (self.namespace, f"{self.namespace}/")
+        return {scope: why for scope, why in self._ledger.paused().items() if scope == mine[0] or scope.startswith(mine[1])}
+
+    def set_weight(self, weight: float) -> None:
+        """The namespace's share of the workers where several namespaces wait; 1 unless set."""
+        if not 0 < weight <= _MOST_WEIGHT:
+            raise InvalidRequest(f"The weight {weight:g} is not above 0 and at most {_MOST_WEIGHT}.")
+        self._ledger.set_weight(self.namespace, weight)
+
     # ------------------------------------------------------------ looking
 
     def events(self, after: str = "0-0", count: int = 100, block_seconds: float = 0) -> list[tuple[str, Event]]:
@@ -181,3 +249,15 @@ class Trivet:
     def backlog(self) -> dict[str, Any]:
         """Tasks by state, staged tokens by model, leases, retries that are due, dead letters and live workers."""
         return dataclasses.asdict(self._ledger.backlog())
+
+
+def _transient(view: TaskView) -> bool:
+    return view.error is not None and view.error.transient
+
+
+def _check_same_source(view: TaskView, url: str) -> None:
+    if redact_url(url) != view.url:
+        raise InvalidRequest(
+            f"Task {view.task_id} is of {view.url!r}, and {redact_url(url)!r} is another source.",
+            hint="Only what follows the path may differ; ingest another source as a task of its own.",
+        )

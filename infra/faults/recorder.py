@@ -45,7 +45,9 @@ class Recorder:
         self._thread.start()
 
     def close(self) -> None:
-        """Read what is left, then end."""
+        """Read what is left, then end. Safe to call again."""
+        if self._stop.is_set():
+            return
         self._stop.set()
         self._thread.join(10)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
@@ -178,6 +179,21 @@ def test_the_keys_of_one_folder_are_listed_in_byte_order(held: ObjectStore, base
     for name in names:
         held.put(base + name, b"")
     assert [found.key for found in held.list(base)] == [base + name for name in sorted(names, key=str.encode)]
+
+
+def test_a_listing_and_a_read_say_when_it_was_written(held: ObjectStore, base: str) -> None:
+    before = time.time()
+    held.put(base + "d/a", b"1")
+    (listed,) = held.list(base + "d/")
+    # S3 tells whole seconds.
+    assert before - 1 <= listed.modified <= time.time() + 1
+    assert int(held.get(base + "d/a")[1].modified) == int(held.head(base + "d/a").modified) == int(listed.modified)
+    (folder,) = held.list(base, delimiter="/")
+    assert folder.modified == 0
+
+
+def test_aborting_uploads_where_there_are_none_is_harmless(held: ObjectStore, base: str) -> None:
+    assert held.abort_uploads(base, time.time() + 60) == 0
 
 
 def test_a_delimiter_folds_folders_into_their_common_prefix(held: ObjectStore, base: str) -> None:

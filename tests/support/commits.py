@@ -77,7 +77,11 @@ class Wrapped:
         return self.inner.list(prefix, delimiter=delimiter)
 
     def delete(self, key: str) -> None:
+        self.before("delete", key)
         self.inner.delete(key)
+
+    def abort_uploads(self, prefix: str, older_than: float) -> int:
+        return self.inner.abort_uploads(prefix, older_than)
 
     def ensure_bucket(self) -> None:
         self.inner.ensure_bucket()

@@ -21,6 +21,7 @@ FIXED = {
     "appendfsync": "everysec",
     "maxmemory-policy": "noeviction",
     "save": "",
+    "hash-max-listpack-value": "512",
     "enable-debug-command": "no",
 }
 

@@ -7,7 +7,7 @@ A store keeps bytes under keys and, above all, writes *conditionally*: that is w
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
 from trivet.settings import Settings
@@ -22,6 +22,8 @@ class Stored:
     etag: str
     #: Lower-case hex SHA-256 of the bytes where it was recorded at the write, else empty.
     sha256: str = ""
+    #: Unix seconds of the last write, by the store's clock; 0 where it was not said (a write's answer, a folder).
+    modified: float = field(default=0.0, compare=False)
 
 
 class ObjectStore(Protocol):
@@ -66,7 +68,14 @@ class ObjectStore(Protocol):
         ...
 
     def delete(self, key: str) -> None:
-        """Remove; a key that is not there is no error. Only the self-test and garbage collection call this."""
+        """Remove; a key that is not there is no error.
+
+        For the self-test, garbage collection and purges; and for a door that takes back its own intent.
+        """
+        ...
+
+    def abort_uploads(self, prefix: str, older_than: float) -> int:
+        """Abort uploads in several parts that began before `older_than` (Unix seconds); returns how many."""
         ...
 
     def ensure_bucket(self) -> None:

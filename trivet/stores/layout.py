@@ -1,7 +1,11 @@
 """The names of all keys on S3, and nothing else does: everything here is a pure function.
 
+{prefix}/ledger.json                                      which ledger belongs to all this
 {prefix}/{namespace}/{collection}/
+    collection.json                                       its pipeline, as the ledger last had it
     specs/{spec_hash}.json
+    staged/{task_id}.json                                 a task that is staged, for a ledger that has lost it
+    intents/{task_id}.json                                a task that is only accepted (setting `durable_accept`)
     objects/{object_id}/
         current.json                                      the visible generation
         raw/{source_sha256}                               the bytes as fetched
@@ -23,6 +27,17 @@ _GENERATION = re.compile(r"/g/([1-9][0-9]{0,17})/")
 _OBJECT = re.compile(r"/objects/([^/]+)/")
 
 
+def top(settings: Settings) -> str:
+    """Prefix of all namespaces: empty, or with a slash at its end."""
+    prefix = settings.s3_prefix.strip("/")
+    return f"{prefix}/" if prefix else ""
+
+
+def ledger_mark(settings: Settings) -> str:
+    """What says which ledger belongs to all this."""
+    return f"{top(settings)}ledger.json"
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Key names of one collection. `prefix` is the settings' `s3_prefix`; empty puts namespaces at the top."""
@@ -40,6 +55,26 @@ class Layout:
     def root(self) -> str:
         """Folder of the collection, without a slash at its end."""
         return "/".join(part for part in (self.prefix, self.namespace, self.collection) if part)
+
+    def collection_record(self) -> str:
+        """The collection's pipeline, as the ledger last had it."""
+        return f"{self.root}/collection.json"
+
+    def staged_records(self) -> str:
+        """Prefix of what is remembered of staged tasks."""
+        return f"{self.root}/staged/"
+
+    def staged_record(self, task_id: str) -> str:
+        """What is remembered of one staged task."""
+        return f"{self.staged_records()}{task_id}.json"
+
+    def intents(self) -> str:
+        """Prefix of what is remembered of tasks that are only accepted."""
+        return f"{self.root}/intents/"
+
+    def intent(self, task_id: str) -> str:
+        """One request, with its full URL."""
+        return f"{self.intents()}{task_id}.json"
 
     def spec(self, spec_hash: str) -> str:
         """A frozen pipeline with the model that it resolved to."""

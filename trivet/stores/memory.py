@@ -6,8 +6,10 @@ import hashlib
 import io
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import BinaryIO
 
+from trivet.clock import Clock, SystemClock
 from trivet.errors import NotInStore, StoreConflict, StoreUnavailable
 from trivet.stores import Stored
 
@@ -15,7 +17,8 @@ from trivet.stores import Stored
 class MemoryStore:
     """`ObjectStore` in this process. Thread-safe; every write is atomic; ETags are MD5 of the bytes, as on S3."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._objects: dict[str, tuple[bytes, Stored]] = {}
 
@@ -26,7 +29,7 @@ class MemoryStore:
         body = bytes(body)
         if sha256 and hashlib.sha256(body).hexdigest() != sha256:
             raise StoreUnavailable(f"The bytes of {key!r} do not match their SHA-256.")
-        stored = Stored(key, len(body), hashlib.md5(body, usedforsecurity=False).hexdigest(), sha256)
+        stored = Stored(key, len(body), hashlib.md5(body, usedforsecurity=False).hexdigest(), sha256, self._clock.now())
         with self._lock:
             held = self._objects.get(key)
             if (if_none_match and held) or (if_match is not None and (held is None or held[1].etag != if_match)):
@@ -61,13 +64,17 @@ class MemoryStore:
         for stored in under:
             head, cut, _ = stored.key[len(prefix) :].partition(delimiter) if delimiter else (stored.key, "", "")
             key = prefix + head + cut if cut else stored.key
-            found[key] = Stored(key, 0, "") if cut else Stored(key, stored.size, stored.etag)
+            found[key] = Stored(key, 0, "") if cut else replace(stored, sha256="")
         yield from sorted(found.values(), key=lambda stored: stored.key.encode())
 
     def delete(self, key: str) -> None:
         """Remove a key; none there is no error."""
         with self._lock:
             self._objects.pop(key, None)
+
+    def abort_uploads(self, prefix: str, older_than: float) -> int:
+        """Nothing is ever half uploaded."""
+        return 0
 
     def ensure_bucket(self) -> None:
         """There is always one."""

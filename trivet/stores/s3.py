@@ -8,6 +8,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import boto3
@@ -148,8 +149,8 @@ class S3Store:
             answer = self._client.get_object(Bucket=self.bucket, Key=key)
             with answer["Body"] as stream:
                 body = stream.read()
-        stored = Stored(key, len(body), answer["ETag"].strip('"'), answer["Metadata"].get(_METADATA_SHA256, ""))
-        return body, stored
+        sha256, modified = answer["Metadata"].get(_METADATA_SHA256, ""), answer["LastModified"].timestamp()
+        return body, Stored(key, len(body), answer["ETag"].strip('"'), sha256, modified)
 
     def head(self, key: str) -> Stored:
         """What the store says about a key."""
@@ -161,7 +162,8 @@ class S3Store:
             self._require_bucket()
             raise
         sha256 = answer["Metadata"].get(_METADATA_SHA256, "")
-        return Stored(key, answer["ContentLength"], answer["ETag"].strip('"'), sha256)
+        modified = answer["LastModified"].timestamp()
+        return Stored(key, answer["ContentLength"], answer["ETag"].strip('"'), sha256, modified)
 
     def _require_bucket(self) -> None:
         if not self._bucket_seen:
@@ -206,7 +208,10 @@ class S3Store:
                 page = next(iterator, None)
             if page is None:
                 return
-            found = [Stored(item["Key"], item["Size"], item["ETag"].strip('"')) for item in page.get("Contents", [])]
+            found = [
+                Stored(item["Key"], item["Size"], item["ETag"].strip('"'), modified=item["LastModified"].timestamp())
+                for item in page.get("Contents", [])
+            ]
             folders = [Stored(item["Prefix"], 0, "") for item in page.get("CommonPrefixes", [])]
             yield from sorted(found + folders, key=lambda stored: stored.key.encode()) if folders else found
 
@@ -214,6 +219,20 @@ class S3Store:
         """Remove a key; none there is no error."""
         with self._errors.during("delete", key):
             self._client.delete_object(Bucket=self.bucket, Key=key)
+
+    def abort_uploads(self, prefix: str, older_than: float) -> int:
+        """Abort multipart uploads that nobody has completed; one that ended meanwhile is no error."""
+        with self._errors.during("list uploads under", prefix):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=prefix)
+            found = [upload for page in pages for upload in page.get("Uploads", [])]
+        # Not every store heeds the prefix, and another's uploads are none of ours.
+        left = [one for one in found if one["Key"].startswith(prefix) and one["Initiated"].timestamp() < older_than]
+        for upload in left:
+            with suppress(NotInStore), self._errors.during("abort an upload of", upload["Key"]):
+                self._client.abort_multipart_upload(
+                    Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                )
+        return len(left)
 
     def ensure_bucket(self) -> None:
         """Create the bucket where it is missing."""

@@ -19,6 +19,7 @@ _SHARED = (
     "s3_prefix",
     "s3_region",
     "namespace",
+    "durable_accept",
     "model_aliases",
     "model_dir",
     "model_hub",

@@ -1,0 +1,52 @@
+"""The figures of all rows, as a table."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from infra.faults.scene import Result
+
+_HEAD = (
+    "row",
+    "stage",
+    "tasks",
+    "faults",
+    "lost",
+    "doubled",
+    "stale",
+    "terminal events per task",
+    "healthy dead-lettered",
+    "recovery s (p50 / max)",
+    "s",
+    "",
+)
+
+
+def table(results: Sequence[Result]) -> str:
+    """A Markdown table."""
+    lines = [f"| {' | '.join(_HEAD)} |", "|" + "---|" * len(_HEAD)]
+    return "\n".join([*lines, *(f"| {' | '.join(_cells(result))} |" for result in results)])
+
+
+def _cells(result: Result) -> tuple[str, ...]:
+    verdict = result.verdict
+    least, most = verdict.terminal_min, verdict.terminal_max
+    return (
+        result.row.name,
+        result.row.stage,
+        str(verdict.tasks),
+        str(result.faults),
+        str(verdict.lost),
+        str(verdict.doubled),
+        str(verdict.stale),
+        str(least) if least == most else f"{least}–{most}",
+        str(verdict.dead_healthy),
+        _recovery(result.recoveries),
+        f"{result.seconds:.0f}",
+        "holds" if not result.violations else "**violated**",
+    )
+
+
+def _recovery(seconds: Sequence[float]) -> str:
+    return f"{statistics.median(seconds):.1f} / {max(seconds):.1f}" if seconds else "–"
