@@ -34,7 +34,7 @@ def take(ctx: StageContext, request: object, message_id: str) -> None:
     try:
         if isinstance(request, dict):
             request = defaults | {name: value for name, value in request.items() if value is not None}
-        accepted = take_in(ctx.ledger, ctx.settings, parse_request(request))
+        accepted = take_in(ctx.ledger, ctx.settings, parse_request(request), store=ctx.store)
     except LedgerUnavailable as error:
         ctx.clock.sleep(1.0)
         raise Reject(error.message, requeue=True) from None

@@ -6,7 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trivet.client import TaskHandle, Trivet
+    from trivet.client import Trivet
+    from trivet.handles import TaskHandle
     from trivet.parts.reader import read_parts
     from trivet.settings import Settings
 
@@ -16,7 +17,7 @@ __all__ = ["Settings", "TaskHandle", "Trivet", "__version__", "read_parts"]
 
 _WHERE = {
     "Settings": "trivet.settings",
-    "TaskHandle": "trivet.client",
+    "TaskHandle": "trivet.handles",
     "Trivet": "trivet.client",
     "read_parts": "trivet.parts.reader",
 }

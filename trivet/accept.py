@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from trivet.errors import InvalidRequest, SourceTooLarge
+from trivet.clock import SystemClock
+from trivet.errors import IdempotencyConflict, InvalidRequest, SourceTooLarge, TrivetError, UnknownCollection
+from trivet.faults import fault
 from trivet.ids import canonical_url, is_data_url, new_task_id, object_id_for, redact_url
 from trivet.ledger import Accepted, Ledger, NewTask
+from trivet.ledger.refusals import unknown_collection
+from trivet.names import TaskKind
 from trivet.settings import Settings
-from trivet.values import IngestRequest
+from trivet.values import IngestRequest, dump
+
+if TYPE_CHECKING:
+    from trivet.records import CollectionMemory
+    from trivet.stores import ObjectStore
+    from trivet.stores.layout import Layout
 
 #: What prepare is charged until it knows better.
 _ESTIMATED_BYTES = 65_536
@@ -42,10 +52,19 @@ def parse_request(payload: object) -> IngestRequest:
         raise InvalidRequest(f"{where}: {first['msg'].lower()}.") from None
 
 
-def accept(ledger: Ledger, settings: Settings, request: IngestRequest, *, task_id: str | None = None) -> Accepted:
+def accept(
+    ledger: Ledger,
+    settings: Settings,
+    request: IngestRequest,
+    *,
+    task_id: str | None = None,
+    store: ObjectStore | None = None,
+) -> Accepted:
     """Write the task down; once this returns it survives every crash but the loss of the ledger itself.
 
-    Raises `UnknownCollection`, `IdempotencyConflict`, `InvalidRequest`, `SourceTooLarge`, `LedgerUnavailable`.
+    With the setting `durable_accept` it survives that too: an intent is put on S3 first, into `store` or else the one
+    that the settings name. Raises `UnknownCollection`, `IdempotencyConflict`, `InvalidRequest`, `SourceTooLarge`,
+    `LedgerUnavailable`, and for an intent that cannot be written `StoreUnavailable` or `StoreForbidden`.
     """
     metadata = _metadata_json(request.metadata)
     if len(metadata) > _MAX_METADATA:
@@ -76,10 +95,75 @@ def accept(ledger: Ledger, settings: Settings, request: IngestRequest, *, task_i
         fingerprint=request.fingerprint(),
         estimated_bytes=_ESTIMATED_BYTES,
     )
-    accepted = ledger.accept(task, settings.idempotency_hours * 3600)
+    accepted = write_down(ledger, settings, task, store=store)
     # A connection that broke before the answer makes the ledger be asked twice: a task of this call's own id is new.
     own = task_id is None and accepted.task_id == task.task_id
     return replace(accepted, new=True) if own else accepted
+
+
+def write_down(ledger: Ledger, settings: Settings, task: NewTask, *, store: ObjectStore | None = None) -> Accepted:
+    """`Ledger.accept`, after an intent on S3 where the settings want one. For tasks of every kind."""
+    seconds = settings.idempotency_hours * 3600
+    if not settings.durable_accept:
+        return ledger.accept(task, seconds)
+    from trivet.records import put_intent
+    from trivet.stores.layout import Layout
+
+    store = store or _Opened.store(settings)
+    layout = Layout.of(settings, task.namespace, task.collection)
+    _keep_collection(ledger, store, layout, task)
+    fault("accept.before_intent")
+    put_intent(store, layout, task, SystemClock().now())
+    fault("accept.after_intent")
+    # Where the ledger does not answer, the intent stays: the task may be in there, and its key tells it from a repeat.
+    try:
+        accepted = ledger.accept(task, seconds)
+    except (IdempotencyConflict, UnknownCollection):
+        _withdraw(store, layout, task)
+        raise
+    if accepted.task_id != task.task_id:
+        _withdraw(store, layout, task)
+    return accepted
+
+
+def _keep_collection(ledger: Ledger, store: ObjectStore, layout: Layout, task: NewTask) -> None:
+    """A rebuild knows no collection of which no `collection.json` was written."""
+    collection = ledger.get_collection(task.namespace, task.collection)
+    if collection is not None:
+        _Opened.memory().keep(store, layout, ledger, dump(collection))
+    elif task.kind is TaskKind.INGEST:
+        raise unknown_collection(task.namespace, task.collection)
+
+
+def _withdraw(store: ObjectStore, layout: Layout, task: NewTask) -> None:
+    """The ledger has not taken this task in, and the intent must not say so. Garbage collection would find it, too."""
+    with suppress(TrivetError):
+        store.delete(layout.intent(task.task_id))
+
+
+class _Opened:
+    """What durable accepts of this process share; opened at the first, so that `import trivet` loads no boto3."""
+
+    _store: ObjectStore | None = None
+    _settings: Settings | None = None
+    _memory: CollectionMemory | None = None
+
+    @classmethod
+    def store(cls, settings: Settings) -> ObjectStore:
+        """The store that the settings name."""
+        from trivet.stores import open_store
+
+        if cls._store is None or cls._settings != settings:
+            cls._store, cls._settings = open_store(settings), settings
+        return cls._store
+
+    @classmethod
+    def memory(cls) -> CollectionMemory:
+        """The collections that were written down."""
+        from trivet.records import CollectionMemory
+
+        cls._memory = cls._memory or CollectionMemory()
+        return cls._memory
 
 
 def _metadata_json(metadata: dict[str, Any]) -> str:

@@ -10,89 +10,22 @@ print(task.wait().state)
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
 from trivet.accept import accept, parse_request
 from trivet.broker import celery_ringer, make_app
 from trivet.clock import Clock, SystemClock
 from trivet.errors import InvalidRequest, NotRetryable, UnknownTask
-from trivet.ids import check_name, redact_url
+from trivet.handles import Retried, TaskHandle
+from trivet.ids import check_name
 from trivet.ledger.redis import RedisLedger
-from trivet.ledger.refusals import unknown_collection, unknown_task
+from trivet.ledger.refusals import unknown_collection
 from trivet.names import Lane
 from trivet.settings import Settings
 from trivet.supervisor.endpoints import connected_settings
-from trivet.values import Collection, Event, Pipeline, TaskState, TaskView, Waiting
+from trivet.values import Collection, Event, Pipeline, TaskState, TaskView
 
 _MOST_WEIGHT = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Retried:
-    """What `retry_failed` did."""
-
-    task_ids: tuple[str, ...]
-    #: Task id → why it cannot be run again.
-    refused: dict[str, str]
-
-
-class TaskHandle:
-    """One task: ask, wait, cancel."""
-
-    def __init__(self, ledger: RedisLedger, task_id: str, clock: Clock, *, new: bool = True) -> None:
-        self.task_id = task_id
-        #: False where the idempotency key had been used before: this is the task of that time.
-        self.new = new
-        self._ledger = ledger
-        self._clock = clock
-
-    def __repr__(self) -> str:
-        return f"TaskHandle({self.task_id!r})"
-
-    def status(self) -> TaskView:
-        """The task as it stands. Raises `UnknownTask` once its retention is over."""
-        view = self._ledger.task(self.task_id)
-        if view is None:
-            raise unknown_task(self.task_id)
-        return view
-
-    def wait(self, timeout: float | None = None) -> TaskView:
-        """Wait until the task has ended, or raise `TimeoutError` after `timeout` seconds.
-
-        A failed task is returned, not raised: look at `state` and `error`.
-        """
-        deadline = None if timeout is None else self._clock.monotonic() + timeout
-        pause = 0.05
-        while True:
-            view = self.status()
-            if view.state.terminal:
-                return view
-            left = pause if deadline is None else min(pause, deadline - self._clock.monotonic())
-            if left <= 0:
-                raise TimeoutError(f"Task {self.task_id} is still {view.state} after {timeout:g} s: {view.reason}.")
-            self._clock.sleep(left)
-            pause = min(pause * 1.5, 1.0)
-
-    def why(self) -> Waiting:
-        """Why the task is where it is, and what comes next."""
-        return self._ledger.why(self.task_id)
-
-    def retry(self, *, url: str = "") -> TaskView:
-        """Run a failed or cancelled task again, as the next run of the same task.
-
-        `url` is needed where the task's own had a query or credentials and has failed too long ago. Raises
-        `NotRetryable`, `UnknownTask`.
-        """
-        if url:
-            _check_same_source(self.status(), url)
-        self._ledger.retry(self.task_id, secret_url=url)
-        return self.status()
-
-    def cancel(self) -> TaskView:
-        """Cancel the task, wherever it is. Raises `TooLate` while it commits; an ended task stays as it is."""
-        self._ledger.cancel(self.task_id)
-        return self.status()
 
 
 class Trivet:
@@ -196,11 +129,14 @@ class Trivet:
         """Failed tasks of the namespace, newest first: the dead-letter list."""
         return self._ledger.dead(self.namespace, limit)
 
-    def retry_failed(self, collection: str | None = None, *, transient_only: bool = True, limit: int = 10_000) -> Retried:
+    def retry_failed(
+        self, collection: str | None = None, *, transient_only: bool = True, limit: int = 10_000
+    ) -> Retried:
         """Run failed tasks again: those whose error was transient, or all. What cannot be run again is named."""
         retried, refused = [], {}
         for view in self.dead(limit):
-            if collection not in (None, view.collection) or (transient_only and not _transient(view)):
+            transient = view.error is not None and view.error.transient
+            if collection not in (None, view.collection) or (transient_only and not transient):
                 continue
             try:
                 self._ledger.retry(view.task_id)
@@ -224,8 +160,9 @@ class Trivet:
 
     def paused(self) -> dict[str, str]:
         """What of this namespace is paused, and why: the namespace itself, or `namespace/collection`."""
-        mine = (self.namespace, f"{self.namespace}/")
-        return {scope: why for scope, why in self._ledger.paused().items() if scope == mine[0] or scope.startswith(mine[1])}
+        return {
+            scope: reason for scope, reason in self._ledger.paused().items() if scope.split("/")[0] == self.namespace
+        }
 
     def set_weight(self, weight: float) -> None:
         """The namespace's share of the workers where several namespaces wait; 1 unless set."""
@@ -249,15 +186,3 @@ class Trivet:
     def backlog(self) -> dict[str, Any]:
         """Tasks by state, staged tokens by model, leases, retries that are due, dead letters and live workers."""
         return dataclasses.asdict(self._ledger.backlog())
-
-
-def _transient(view: TaskView) -> bool:
-    return view.error is not None and view.error.transient
-
-
-def _check_same_source(view: TaskView, url: str) -> None:
-    if redact_url(url) != view.url:
-        raise InvalidRequest(
-            f"Task {view.task_id} is of {view.url!r}, and {redact_url(url)!r} is another source.",
-            hint="Only what follows the path may differ; ingest another source as a task of its own.",
-        )

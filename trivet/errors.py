@@ -25,6 +25,7 @@
     │   ├── ModelInvalid               the model's folder lacks a part or does not match its config
     │   ├── StoreForbidden             S3 refused the credentials or the bucket is not there
     │   ├── StoreUnconditional         S3 ignores If-None-Match or If-Match
+    │   ├── WrongLedger                the ledger was wiped, or is not the one that belongs to this bucket
     │   ├── StoreDamaged               the bytes on S3 are not those that were recorded
     │   ├── MissingDependency          a package of an extra is not installed
     │   ├── StartFailed                a server or worker of `trivet up` did not come up
@@ -228,6 +229,13 @@ class StoreUnconditional(PermanentError):
     """S3 ignores conditional writes, without which a commit is not atomic."""
 
     code = "store_unconditional"
+
+
+class WrongLedger(PermanentError):
+    """The ledger was wiped, or is not the one that belongs to this bucket: nothing may be removed."""
+
+    code = "wrong_ledger"
+    default_hint = "Run `trivet rebuild` if Redis was wiped or replaced."
 
 
 class StoreDamaged(PermanentError):

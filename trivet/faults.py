@@ -6,7 +6,7 @@ process is armed through the setting `faults` (`TRIVET_FAULTS`), which is a comm
     NAME:kill[:N[:MARKER]]         SIGKILL to this very process at the Nth time that it comes by (default 1)
     NAME:raise[:N[:MARKER]]        `TransientError` at the Nth time
     NAME:sleep:SECONDS[:MARKER]    a pause, every time
-    NAME:oom:N                     `EncoderOutOfMemory` every Nth time
+    NAME:oom:N:LOG                 `EncoderOutOfMemory` every Nth time; each leaves a byte in the file LOG
     NAME:kill-if:TEXT              SIGKILL whenever what is worked on has this text in it
 
 With a MARKER (a path) the fault strikes once in all processes together: whoever creates the file strikes.
@@ -75,15 +75,15 @@ def _parse(entry: str) -> tuple[str, Action]:
         if name and verb == "sleep":
             seconds = float(number)
             return name, _Strike(lambda: time.sleep(seconds), 0, once)
-        if name and verb == "oom" and int(number) > 0:
-            return name, _OutOfMemory(int(number))
+        if name and verb == "oom" and int(number) > 0 and once is not None:
+            return name, _OutOfMemory(int(number), once)
         if name and verb in ("kill", "raise"):
             return name, _Strike(_kill if verb == "kill" else lambda: _raise(name), int(number or 1), once)
     except ValueError:
         pass
     raise InvalidRequest(
         f"Setting TRIVET_FAULTS has {entry!r}, which is no fault.",
-        hint="Write NAME:kill, NAME:raise, NAME:sleep:SECONDS, NAME:oom:N or NAME:kill-if:TEXT.",
+        hint="Write NAME:kill, NAME:raise, NAME:sleep:SECONDS, NAME:oom:N:LOG or NAME:kill-if:TEXT.",
     )
 
 
@@ -110,10 +110,13 @@ class _OutOfMemory:
     """Out of memory every `nth` time."""
 
     nth: int
+    log: Path
     _times: Iterator[int] = field(default_factory=lambda: count(1))
 
     def __call__(self) -> None:
         if next(self._times) % self.nth == 0:
+            with self.log.open("ab") as file:
+                file.write(b"!")
             raise EncoderOutOfMemory("Out of memory was asked for.")
 
 

@@ -86,6 +86,7 @@ def _measure(url: str, sizes: Sequence[int], rounds: int) -> list[Figures]:
         _fill(one, size)
         rates.append(size / (time.perf_counter() - began))
         memory.append((_used(url) - before) / size)
+    _settle(url)
     claims: list[list[float]] = [[] for _ in sizes]
     sweeps: list[list[float]] = [[] for _ in sizes]
     for n in range(rounds):
@@ -113,6 +114,13 @@ def _used(url: str) -> int:
         return int(client.info("memory")["used_memory"])
 
 
+def _settle(url: str) -> None:
+    """While Redis rewrites its append-only file, every write copies a page of a large ledger, and few of a small one."""
+    with redis.Redis.from_url(url) as client:
+        while client.info("persistence")["aof_rewrite_in_progress"]:
+            time.sleep(0.5)
+
+
 def _fill(settings: Settings, size: int) -> None:
     """Through the door that producers use, by as many processes as there are cores here."""
     ledger = RedisLedger(settings)
@@ -120,7 +128,9 @@ def _fill(settings: Settings, size: int) -> None:
         ledger.put_collection(Collection(namespace=f"team-{n}", name="documents"), replace=True)
     share = -(-size // _PROCESSES)
     jobs = [
-        multiprocessing.get_context("spawn").Process(target=_accept_range, args=(settings, start, min(start + share, size)))
+        multiprocessing.get_context("spawn").Process(
+            target=_accept_range, args=(settings, start, min(start + share, size))
+        )
         for start in range(0, size, share)
     ]
     for job in jobs:

@@ -106,7 +106,15 @@ def _celery(url: str, tasks: int, *, late: bool) -> Round:
         for _ in range(tasks):
             empty.apply_async()
         enqueue = time.perf_counter() - began
-        options = ["--pool", "solo", "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "ERROR"]
+        options = [
+            "--pool",
+            "solo",
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
+            "--loglevel",
+            "ERROR",
+        ]
         worker = subprocess.Popen(  # noqa: S603 - our own module, with our own arguments
             [sys.executable, "-m", "celery", "-A", "infra.bench.plain", "worker", *options],
             cwd=ROOT,

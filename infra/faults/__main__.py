@@ -23,7 +23,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.list:
         for row in ROWS:
-            print(f"{row.name:22} {row.what}")
+            _say(f"{row.name:22} {row.what}")
         return 0
     rows = []
     for name in options.row or [row.name for row in ROWS]:
@@ -34,13 +34,18 @@ def main() -> int:
     results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="trivet-faults-") as folder, shared_servers(Path(folder)) as base:
         for row in rows:
-            print(f"{row.name}: {row.what}", flush=True)
+            _say(f"{row.name}: {row.what}")
             result = run_row(row, base, Path(folder) / row.name)
             results.append(result)
+            _say(f"  {report.line(result)}")
             for violation in result.violations:
-                print(f"  VIOLATED: {violation}", flush=True)
-    print(f"\n{report.table(results)}")
+                _say(f"  VIOLATED: {violation}")
+    _say(f"\n{report.table(results)}")
     return 1 if any(result.violations for result in results) else 0
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - what the command is for
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ class Start:
     name: str
     roles: str
     concurrency: int = 1
-    #: Settings of this worker alone.
+    #: Settings of this worker alone; {folder} stands for the folder with the logs, here and below.
     changes: Mapping[str, Any] = field(default_factory=dict)
     #: The program, where it is not `python -m workers.main`.
     module: tuple[str, ...] = ("workers.main",)
@@ -65,7 +65,7 @@ class Fleet:
 
     def __init__(self, settings: Settings, logs: Path) -> None:
         self._settings = settings
-        self._logs = logs
+        self.logs = logs
         self._killed: list[Child] = []
         self.workers: dict[str, Worker] = {}
         #: Processes that were started again after they had ended by themselves.
@@ -73,13 +73,20 @@ class Fleet:
 
     def start(self, how: Start) -> Worker:
         """Start one process; it is not waited for."""
-        self._logs.mkdir(parents=True, exist_ok=True)
-        ready = self._logs / f"{how.name}-{time.monotonic_ns()}.ready"
-        settings = self._settings.model_copy(update={**how.changes, "ready_file": ready})
-        argv = [sys.executable, "-m", *how.module, "--roles", how.roles, "--concurrency", str(how.concurrency)]
-        child = spawn(how.name, argv, log=self._logs / f"{how.name}.log", env=environment(settings, os.environ), cwd=ROOT)
+        self.logs.mkdir(parents=True, exist_ok=True)
+        ready = self.logs / f"{how.name}-{time.monotonic_ns()}.ready"
+        changes = {name: self._placed(value) for name, value in how.changes.items()}
+        settings = self._settings.model_copy(update={**changes, "ready_file": ready})
+        module = [self._placed(part) for part in how.module]
+        argv = [sys.executable, "-m", *module, "--roles", how.roles, "--concurrency", str(how.concurrency)]
+        child = spawn(
+            how.name, argv, log=self.logs / f"{how.name}.log", env=environment(settings, os.environ), cwd=ROOT
+        )
         self.workers[how.name] = Worker(how, child, ready)
         return self.workers[how.name]
+
+    def _placed(self, value: Any) -> Any:
+        return value.replace("{folder}", str(self.logs)) if isinstance(value, str) else value
 
     def start_all(self, starts: Sequence[Start]) -> None:
         """Start them and wait until all take work."""

@@ -147,6 +147,9 @@ def judge(
     counts = [len(ended.get(task.task_id, {})) for task in given]
     for task in given:
         _judge_task(task, ended.get(task.task_id, {}), seen.get(task.object_id), findings)
+    known = {task.task_id for task in given}
+    for task_id in ended.keys() - known:
+        findings.add("doubled", f"Task {task_id} has ended, and no client was ever told of it.")
     _judge_objects(seen, ended, findings)
     return Verdict(
         tasks=len(given),

@@ -26,18 +26,23 @@ class Recovery:
         #: Item → epoch under which it was held, and when its holder died (monotonic).
         self._open: dict[str, tuple[str, float]] = {}
 
-    def struck(self, pids: Iterable[int]) -> int:
-        """Note what these processes hold, just before they die; how many items that is."""
-        hosts = {f"{socket.gethostname()}:{pid}:" for pid in pids}
-        found = 0
+    def held(self, pids: Iterable[int]) -> dict[str, str]:
+        """Item → epoch of everything that these processes hold."""
+        starts = tuple(f"{socket.gethostname()}:{pid}:" for pid in pids)
+        found: dict[str, str] = {}
         for worker in self._client.zrange(f"{self._prefix}workers", 0, -1):
-            if any(worker.startswith(host) for host in hosts):
+            if worker.startswith(starts):
                 for item in self._client.smembers(f"{self._prefix}held:{worker}"):
                     epoch = self._client.hget(f"{self._prefix}item:{item}", "epoch")
                     if epoch:
-                        self._open[item] = (epoch, time.monotonic())
-                        found += 1
+                        found[item] = epoch
         return found
+
+    def struck(self, pids: Iterable[int]) -> int:
+        """Note what these processes hold, just before they die; how many items that is."""
+        held, now = self.held(pids), time.monotonic()
+        self._open |= {item: (epoch, now) for item, epoch in held.items()}
+        return len(held)
 
     def look(self) -> None:
         """See what has been taken up meanwhile."""
@@ -57,6 +62,18 @@ class Recovery:
                 self.seconds.append(time.monotonic() - since)
                 del self._open[item]
 
+    def left_behind(self) -> list[str]:
+        """What must not be when all workers have ended in an orderly way: leases, attempts, expiries."""
+        said = []
+        leases = self._client.zcard(f"{self._prefix}leases")
+        if leases:
+            said.append(f"After SIGTERM {leases} leases were not handed back.")
+        for key in self._client.scan_iter(f"{self._prefix}item:*", count=1000):
+            attempts, expiries = self._client.hmget(key, "attempts", "expiries")
+            if int(attempts or 0) or int(expiries or 0):
+                said.append(f"{key} was charged {attempts} attempts and {expiries} expiries for a SIGTERM.")
+        return said
+
     @property
     def waiting(self) -> int:
         """Items that nobody has taken up yet."""
@@ -65,5 +82,3 @@ class Recovery:
     def close(self) -> None:
         """End."""
         self._client.close()
-
-

@@ -29,6 +29,11 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(_cells(result))} |" for result in results)])
 
 
+def line(result: Result) -> str:
+    """The figures of one row in one line."""
+    return ", ".join(f"{name} {cell}".strip() for name, cell in zip(_HEAD[2:], _cells(result)[2:], strict=True))
+
+
 def _cells(result: Result) -> tuple[str, ...]:
     verdict = result.verdict
     least, most = verdict.terminal_min, verdict.terminal_max
@@ -36,7 +41,7 @@ def _cells(result: Result) -> tuple[str, ...]:
         result.row.name,
         result.row.stage,
         str(verdict.tasks),
-        str(result.faults),
+        f"{result.faults} ({result.holding} held work)" if result.holding else str(result.faults),
         str(verdict.lost),
         str(verdict.doubled),
         str(verdict.stale),

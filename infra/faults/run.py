@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from infra.faults.feeder import COLLECTION, Feeder, is_poison
+from infra.faults.feeder import COLLECTION, Feeder, ProcessFeeder, ThreadFeeder, is_poison
 from infra.faults.fleet import Fleet
 from infra.faults.judge import judge, look
 from infra.faults.recorder import Recorder, read_log
@@ -19,7 +19,7 @@ from infra.faults.recovery import Recovery
 from infra.faults.redis_proxy import RedisProxy
 from infra.faults.s3_proxy import S3Proxy
 from infra.faults.scene import QUICK, Result, Row, Scene
-from infra.faults.site import prose, serving
+from infra.faults.site import Site, prose, serving
 from trivet.embedded import servers
 from trivet.embedded.seaweedfs import SeaweedFS
 from trivet.embedded.valkey import Valkey
@@ -70,15 +70,11 @@ def run_row(row: Row, base: Settings, folder: Path) -> Result:
         stack.callback(recorder.close)
         fleet = Fleet(seen_by_workers, folder / "logs")
         stack.callback(fleet.close)
-        feeder = Feeder(
-            seen_by_workers, site, row.tasks, per_second=row.per_second, poison_every=row.poison_every
-        )
+        feeder = _feeder(row, seen_by_workers, site, folder)
         stack.callback(feeder.close)
         recovery = Recovery(settings)
         stack.callback(recovery.close)
-        scene = Scene(
-            settings, fleet, feeder, recorder, recovery, folder, rng, valkey, redis_proxy, s3_proxy
-        )
+        scene = Scene(settings, fleet, feeder, recorder, recovery, folder, rng, valkey, redis_proxy, s3_proxy)
         fleet.start_all(row.workers)
         feeder.start()
         _drive(scene, row)
@@ -95,6 +91,7 @@ def run_row(row: Row, base: Settings, folder: Path) -> Result:
             row=row,
             verdict=verdict,
             faults=scene.faults,
+            holding=scene.holding,
             recoveries=(*recovery.seconds, *scene.resumed),
             seconds=time.monotonic() - began,
             violations=(*verdict.violations, *extra),
@@ -118,6 +115,12 @@ def _drive(scene: Scene, row: Row) -> None:
         time.sleep(_STEP_SECONDS)
 
 
+def _feeder(row: Row, settings: Settings, site: Site, folder: Path) -> Feeder:
+    if row.client_process:
+        return ProcessFeeder(settings, site, row.tasks, folder)
+    return ThreadFeeder(settings, site, row.tasks, per_second=row.per_second, poison_every=row.poison_every)
+
+
 def _text(row: Row, number: int) -> str:
     text = prose(number, row.words)
     return f"{text} {POISON}." if is_poison(number, row.poison_every) else text
@@ -126,9 +129,7 @@ def _text(row: Row, number: int) -> str:
 def _own_valkey(row: Row, folder: Path, stack: ExitStack) -> Valkey | None:
     if not row.own_valkey:
         return None
-    valkey = Valkey(
-        folder / "valkey", log=folder / "valkey.log", max_bytes=1 << 30, rng=Random(), fsync=row.own_valkey
-    )
+    valkey = Valkey(folder / "valkey", log=folder / "valkey.log", max_bytes=1 << 30, rng=Random(), fsync=row.own_valkey)
     servers.start(valkey)
     stack.callback(lambda: servers.stop(valkey))
     return valkey

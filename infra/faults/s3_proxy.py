@@ -35,7 +35,7 @@ def sometimes(share: float, mishap: str, rng: Random, methods: frozenset[str] = 
 
 
 class S3Proxy:
-    """Forwards everything to `target`; what becomes of each request, `policy` says, which may be changed at any time."""
+    """Forwards everything to `target`; `policy`, which may be changed at any time, says what becomes of each request."""
 
     def __init__(self, target: str, policy: Policy = passing) -> None:
         self.policy = policy

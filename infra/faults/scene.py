@@ -58,10 +58,19 @@ class Scene:
     redis_proxy: RedisProxy | None = None
     s3_proxy: S3Proxy | None = None
     faults: int = 0
+    #: Faults that met a worker with leased work in its hands.
+    holding: int = 0
+    #: Tasks that were unknown after a rebuild and that their client gave in again.
+    restarted: int = 0
     violations: list[str] = field(default_factory=list)
     #: Seconds from the end of an outage to the next event.
     resumed: list[float] = field(default_factory=list)
     _outage: tuple[int, float] | None = None
+
+    def struck(self, pids: Iterable[int]) -> None:
+        """A fault is about to meet these processes."""
+        self.faults += 1
+        self.holding += bool(self.recovery.struck(pids))
 
     def finished(self) -> bool:
         """Whether every task that was accepted has ended."""
@@ -109,6 +118,8 @@ class Row:
     settings: Mapping[str, Any] = field(default_factory=dict)
     #: Tasks given in each second; 0: as fast as they are taken.
     per_second: float = 0
+    #: Whether the client is a process of its own.
+    client_process: bool = False
     #: Every so many-th document is poison; 0: none.
     poison_every: int = 0
     #: `appendfsync` of a Valkey of its own; empty: the one that all rows share.
@@ -131,6 +142,7 @@ class Result:
     row: Row
     verdict: Verdict
     faults: int
+    holding: int
     #: Seconds until work of a dead holder was leased again, or until the system went on after an outage.
     recoveries: tuple[float, ...]
     seconds: float

@@ -1,16 +1,15 @@
-"""What strikes: each is a generator that acts, and yields the seconds until it wants to act again."""
+"""What strikes workers: each is a generator that acts, and yields the seconds until it wants to act again."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
+from infra.faults.feeder import ProcessFeeder
 from infra.faults.fleet import Worker
-from infra.faults.s3_proxy import Policy, passing
 from infra.faults.scene import Scene, Strikes
-from trivet.embedded import servers
 
 
 def killing(role: str, every: float) -> Strikes:
@@ -21,10 +20,23 @@ def killing(role: str, every: float) -> Strikes:
             yield every
             worker = _any(scene, role)
             if worker is not None:
-                scene.recovery.struck(worker.pids())
-                scene.fleet.kill(worker)
-                scene.faults += 1
-                scene.fleet.start(worker.start)
+                _kill(scene, worker)
+
+    return strikes
+
+
+def killing_holders(roles: Sequence[str], times: int, every: float) -> Strikes:
+    """`kill -9` of workers that hold work at that moment, of each role in turn, so often."""
+
+    def strikes(scene: Scene) -> Iterator[float]:
+        for number in range(times):
+            yield every
+            while not scene.finished():
+                worker = _any(scene, roles[number % len(roles)])
+                if worker is not None and scene.recovery.held(worker.pids()):
+                    _kill(scene, worker)
+                    break
+                yield 0.05
 
     return strikes
 
@@ -39,15 +51,28 @@ def killing_children(role: str, every: float) -> Strikes:
             children = worker.children() if worker is not None else []
             if children:
                 pid = scene.rng.choice(children)
-                scene.recovery.struck([pid])
+                scene.struck([pid])
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-                scene.faults += 1
 
     return strikes
 
 
-def stopping(role: str, every: float) -> Strikes:
+def killing_the_client(every: float) -> Strikes:
+    """`kill -9` of the process that gives tasks in; it starts again at the first that it has no answer to."""
+
+    def strikes(scene: Scene) -> Iterator[float]:
+        feeder = scene.feeder
+        assert isinstance(feeder, ProcessFeeder), "the row's client is a process"
+        while not feeder.done:
+            yield every
+            if not feeder.done:
+                scene.faults += feeder.kill()
+
+    return strikes
+
+
+def freezing(role: str, every: float) -> Strikes:
     """SIGSTOP of one worker with its children for two leases, then SIGCONT: it goes on with work that others have."""
 
     def strikes(scene: Scene) -> Iterator[float]:
@@ -56,9 +81,8 @@ def stopping(role: str, every: float) -> Strikes:
             worker = _any(scene, role)
             if worker is None:
                 continue
-            scene.recovery.struck(worker.pids())
+            scene.struck(worker.pids())
             scene.fleet.signal_all(worker, signal.SIGSTOP)
-            scene.faults += 1
             yield 2 * scene.settings.lease_seconds
             scene.fleet.signal_all(worker, signal.SIGCONT)
 
@@ -81,10 +105,9 @@ def terminating(every: float) -> Strikes:
                 status, seconds = scene.fleet.stop(worker, grace)
                 scene.faults += 1
                 if status != 0 or seconds >= grace:
-                    scene.violations.append(
-                        f"{worker.start.name} ended with status {status}, {seconds:.1f} s after SIGTERM."
-                    )
-            scene.violations += scene.recovery.charged()
+                    how = f"ended with status {status}, {seconds:.1f} s after SIGTERM"
+                    scene.violations.append(f"{worker.start.name} {how}.")
+            scene.violations += scene.recovery.left_behind()
             scene.outage_over()
             for worker in workers:
                 scene.fleet.start(worker.start)
@@ -92,80 +115,34 @@ def terminating(every: float) -> Strikes:
     return strikes
 
 
-def restarting_valkey(number: signal.Signals, times: int, after: float) -> Strikes:
-    """Valkey is ended, and comes up again on the same port with what it had on disk."""
-
-    def strikes(scene: Scene) -> Iterator[float]:
-        assert scene.valkey is not None, "the row has a Valkey of its own"
-        for _ in range(times):
-            yield after
-            child, port = scene.valkey.child, scene.valkey.port
-            assert child is not None, "it runs"
-            os.kill(child.pid, number)
-            child.process.wait(30)
-            scene.faults += 1
-            yield 1.0
-            servers.start(scene.valkey)
-            if scene.valkey.port != port:
-                raise RuntimeError(f"Port {port} was taken while Valkey was away.")
-            scene.outage_over()
-
-    return strikes
-
-
-def silencing_redis(seconds: float, after: float) -> Strikes:
-    """Nothing comes through to Redis or back for so long."""
-
-    def strikes(scene: Scene) -> Iterator[float]:
-        assert scene.redis_proxy is not None, "the row goes through a proxy"
-        yield after
-        scene.redis_proxy.blackhole(True)
-        scene.faults += 1
-        yield seconds
-        scene.redis_proxy.blackhole(False)
-        scene.outage_over()
-
-    return strikes
-
-
-def failing_s3(policy: Policy) -> Strikes:
-    """The policy holds from the first task to the last."""
-
-    def strikes(scene: Scene) -> Iterator[float]:
-        assert scene.s3_proxy is not None, "the row goes through a proxy"
-        scene.s3_proxy.policy = policy
-        while not scene.finished():
-            yield 0.5
-            scene.faults = scene.s3_proxy.mishaps
-        scene.s3_proxy.policy = passing
-
-    return strikes
-
-
-def s3_outage(seconds: float, after: float, policy: Policy) -> Strikes:
-    """S3 answers nothing for so long."""
-
-    def strikes(scene: Scene) -> Iterator[float]:
-        assert scene.s3_proxy is not None, "the row goes through a proxy"
-        yield after
-        scene.s3_proxy.policy = policy
-        yield seconds
-        scene.s3_proxy.policy = passing
-        scene.faults = scene.s3_proxy.mishaps
-        scene.outage_over()
-
-    return strikes
-
-
-def watching(struck: str) -> Strikes:
-    """What strikes is armed in the workers themselves; `struck` says how its traces are counted."""
+def watching(count: Callable[[Scene], int]) -> Strikes:
+    """What strikes is armed in the workers themselves, or on the way to Redis; `count` says how often it did."""
 
     def strikes(scene: Scene) -> Iterator[float]:
         while not scene.finished():
             yield 0.5
-        scene.faults = scene.fleet.traces(struck)
+        scene.faults = count(scene)
 
     return strikes
+
+
+def together(*several: Strikes) -> Strikes:
+    """The first one's strikes, with the others begun beside it; these must strike by themselves."""
+
+    def strikes(scene: Scene) -> Iterator[float]:
+        others = [each(scene) for each in several[1:]]
+        for pause in several[0](scene):
+            for other in others:
+                next(other, None)
+            yield pause
+
+    return strikes
+
+
+def _kill(scene: Scene, worker: Worker) -> None:
+    scene.struck(worker.pids())
+    scene.fleet.kill(worker)
+    scene.fleet.start(worker.start)
 
 
 def _any(scene: Scene, role: str) -> Worker | None:

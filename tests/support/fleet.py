@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trivet.client import Trivet
+from trivet.names import TERMINAL_EVENTS
 from trivet.settings import Settings
 from trivet.supervisor.workers import environment
-from trivet.values import TaskState, TaskView
+from trivet.values import TaskView
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -112,6 +113,6 @@ def terminal_events(client: Trivet) -> dict[str, list[str]]:
     while entries := client.events(after, 1000):
         after = entries[-1][0]
         for _, event in entries:
-            if TaskState(event.data["state"]).terminal:
+            if event.type.removeprefix("trivet.") in TERMINAL_EVENTS:
                 found.setdefault(event.data["task_id"], []).append(event.type.removeprefix("trivet.ingest."))
     return found

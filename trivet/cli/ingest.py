@@ -13,7 +13,8 @@ from trivet.cli.console import print_error, print_json, print_table, say
 from trivet.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from trivet.client import TaskHandle, Trivet
+    from trivet.client import Trivet
+    from trivet.handles import TaskHandle
     from trivet.values import TaskView
 
 _FAILED = 1

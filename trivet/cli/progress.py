@@ -11,7 +11,7 @@ from trivet.clock import Clock, SystemClock
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from trivet.client import TaskHandle
+    from trivet.handles import TaskHandle
     from trivet.values import TaskView
 
 _POLL_SECONDS = 0.25

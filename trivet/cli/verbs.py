@@ -34,10 +34,7 @@ def why(ctx: typer.Context, task_id: TaskId, json_: JsonFlag = False) -> None:
     if found.first:
         print_table(
             ("stage", ">shard", "state", "queue", "worker", ">errors", ">crashes", "next"),
-            [
-                (i.stage, i.n, i.state, i.queue, i.worker or "", i.attempts, i.expiries, _next(i))
-                for i in found.first
-            ],
+            [(i.stage, i.n, i.state, i.queue, i.worker or "", i.attempts, i.expiries, _next(i)) for i in found.first],
         )
 
 
@@ -163,10 +160,14 @@ def weight(ctx: typer.Context, share: Annotated[float, typer.Argument(help="1 un
 def migrate(ctx: typer.Context) -> None:
     """Bring a ledger that an older Trivet has written to this version. End its workers first."""
     from trivet.ledger.migration import Migration
+    from trivet.ledger.refusals import SCHEMA_VERSION
 
     common: Common = ctx.obj
     began, rewritten = Migration(common.settings()).run()
-    say(f"The ledger had schema {began}; {rewritten} tasks were rewritten." if rewritten else "The ledger is up to date.")
+    if began == SCHEMA_VERSION:
+        say(f"The ledger has schema {began} already.")
+    else:
+        say(f"The ledger had schema {began}; {rewritten} tasks were rewritten.")
 
 
 def _scope(namespace: str, collection: str) -> str:

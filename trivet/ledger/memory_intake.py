@@ -9,7 +9,7 @@ from trivet.ledger import Accepted, NewTask
 from trivet.ledger.memory_queues import Item
 from trivet.ledger.memory_state import MemoryState, Row
 from trivet.ledger.refusals import key_conflict, unknown_collection
-from trivet.names import EventKind, Stage
+from trivet.names import Stage, TaskKind
 from trivet.values import Collection, Lease, Pipeline, TaskState, dump
 
 
@@ -42,28 +42,28 @@ class MemoryIntake(MemoryState):
                 if until > self._clock.now():
                     if fingerprint != task.fingerprint:
                         raise key_conflict(task.idempotency_key, other)
-                    return Accepted(other, self._tasks[other].state if other in self._tasks else "expired", False)
+                    return Accepted(other, self._tasks[other].stands if other in self._tasks else "expired", False)
             if task.task_id in self._tasks:
-                return Accepted(task.task_id, self._tasks[task.task_id].state, False)
-            collection = self._collections.get((task.namespace, task.collection))
-            if collection is None:
-                raise unknown_collection(task.namespace, task.collection)
-            row = Row(task, dump(collection), encoder_wish(collection.pipeline), self._clock.now())
+                return Accepted(task.task_id, self._tasks[task.task_id].stands, False)
+            row = self._new_row(task)
             self._tasks[task.task_id] = row
             if task.idempotency_key:
                 self._idempotency[key] = (task.task_id, task.fingerprint, self._clock.now() + idempotency_seconds)
-            owner = self._object(row)
-            if owner.active is None:
-                self._start(task.task_id)
-                self._emit(task.task_id, EventKind.ACCEPTED)
-            else:
-                self._set(row, TaskState.WAITING)
-                self._emit(task.task_id, EventKind.ACCEPTED)
-                old, owner.waiting = owner.waiting, task.task_id
-                if old:
-                    self._finish(old, TaskState.SUPERSEDED, superseded_by=task.task_id)
+            self._enter(task.task_id)
         self._ring()
-        return Accepted(task.task_id, row.state, True)
+        return Accepted(task.task_id, row.stands, True)
+
+    def _new_row(self, task: NewTask, config: str = "") -> Row:
+        """`config` is known where the task was accepted before."""
+        model = ""
+        if task.kind is not TaskKind.DELETE:
+            collection = self._collections.get((task.namespace, task.collection))
+            if config:
+                collection = Collection.model_validate_json(config)
+            if collection is None:
+                raise unknown_collection(task.namespace, task.collection)
+            config, model = dump(collection), encoder_wish(collection.pipeline)
+        return Row(task, config, model, self._clock.now(), secret_url=task.secret_url)
 
     def claim(
         self,
@@ -82,6 +82,7 @@ class MemoryIntake(MemoryState):
             seen, found = self._operations.get(worker, ("", []))
             if seen == operation:
                 return [self._lease(items[i]) for i in found if i in items and items[i].owner == worker]
+            self._park_paused()
             mine = [item for item in items.values() if item.owner == worker]
             may = list(queues) if stage is Stage.EMBED else self._queues.waiting(stage)
             if stage is Stage.PREPARE:
@@ -117,16 +118,25 @@ class MemoryIntake(MemoryState):
         task = self._tasks[item.task_id]
         new = task.new
         payload = {
-            "url": (new.secret_url or new.url) if item.stage is Stage.PREPARE else new.url,
-            "config": task.config,
+            "url": new.url,
             "media_type": new.media_type,
             "metadata": new.metadata,
-            "run": 1,
+            "run": task.run,
             "generation": task.generation,
             "spec_hash": task.spec.hash if task.spec else None,
-            "source_sha256": task.source_sha256,
-            "input_hash": item.input_hash,
+            "source_sha256": task.source_sha256 or None,
+            "input_hash": item.input_hash or None,
+            "kind": new.kind,
         }
+        if item.stage is Stage.PREPARE:
+            payload |= {
+                "url": task.secret_url or new.url,
+                "config": task.config,
+                "lane": new.lane,
+                "idem": new.idempotency_key,
+                "fingerprint": new.fingerprint if new.idempotency_key else "",
+                "created": int(task.created * 1000),
+            }
         return Lease(
             item.task_id,
             item.stage,
@@ -138,7 +148,7 @@ class MemoryIntake(MemoryState):
             new.collection,
             new.object_id,
             item.attempts,
-            json.dumps(payload),
+            json.dumps({name: value for name, value in payload.items() if value is not None}),
         )
 
 

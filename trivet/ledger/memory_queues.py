@@ -1,4 +1,4 @@
-"""The twin's queues, leases and doorbells: what `lua/_common.lua` and `lua/claim.lua` do, in Python."""
+"""The twin's queues, leases and doorbells: what `lua/_queues.lua` and `lua/claim.lua` do, in Python."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ class Item:
     deadline: float = 0.0
     due_at: float = 0.0
     trouble: float | None = None
+    #: The paused scope that holds it up.
+    parked: str = ""
 
     @property
     def id(self) -> str:
@@ -100,7 +102,7 @@ class Queues:
 
     def push(self, item: Item, now: float, *, back: bool = False) -> None:
         """Let the item wait (again); `back`: it was not worked on, and its flow is not charged for the claim."""
-        item.state, item.epoch, item.owner = "pending", 0, ""
+        item.state, item.epoch, item.owner, item.parked = "pending", 0, "", ""
         stage, flow = item.stage, item.flow
         refund = item.cost / self.weight(flow) if back else 0.0
         if item.suspect:
@@ -118,11 +120,27 @@ class Queues:
         item = self.items.pop(item_id, None)
         if item is None:
             return 0
-        if self.lines[item.stage, item.flow].get(item.queue, {}).pop(item_id, None) is not None:
-            self._left(item.stage, item.flow, 0.0)
-        if item_id in self.suspects[item.stage, item.queue]:
-            self.suspects[item.stage, item.queue].remove(item_id)
+        self._unqueue(item)
         return item.cost
+
+    def park(self, item: Item, scope: str) -> None:
+        """Put an item that waits aside; it keeps its tag, and so its place."""
+        self._unqueue(item)
+        item.state, item.parked = "parked", scope
+
+    def ahead(self, item: Item) -> int | None:
+        """Items that stand before this one where it waits."""
+        line = self.lines[item.stage, item.flow].get(item.queue, {})
+        found = self.suspects[item.stage, item.queue]
+        tags = {item_id: self.items[item_id].tag for item_id in found} if item.suspect else line
+        order = sorted(tags, key=lambda item_id: (tags[item_id], item_id))
+        return order.index(item.id) if item.id in tags else None
+
+    def _unqueue(self, item: Item) -> None:
+        if self.lines[item.stage, item.flow].get(item.queue, {}).pop(item.id, None) is not None:
+            self._left(item.stage, item.flow, 0.0)
+        if item.id in self.suspects[item.stage, item.queue]:
+            self.suspects[item.stage, item.queue].remove(item.id)
 
     def take_next(self, stage: Stage, may: Collection[str], room: int, *, first: bool) -> Item | None:
         """The next item of the flow that is furthest behind whose cost fits `room` (any, where it is the first)."""

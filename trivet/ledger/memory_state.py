@@ -12,7 +12,8 @@ from trivet.ids import event_id
 from trivet.ledger import NewTask, Ringer, no_ringer
 from trivet.ledger.memory_queues import LANES, Item, Queues
 from trivet.ledger.refusals import lease_lost
-from trivet.names import EventKind, Stage
+from trivet.ledger.transitions import ALLOWED
+from trivet.names import ANY, EventKind, Stage, TaskKind
 from trivet.values import Collection, Event, Lease, Part, Spec, TaskState
 
 
@@ -24,7 +25,12 @@ class Row:
     config: str
     model: str
     created: float
-    state: TaskState = TaskState.WAITING
+    secret_url: str = ""
+    #: When the URL with its query is forgotten; None while the task may need it.
+    secret_until: float | None = None
+    run: int = 1
+    #: None until it has entered.
+    state: TaskState | None = None
     updated: float = 0.0
     ended: float | None = None
     generation: int | None = None
@@ -32,14 +38,25 @@ class Row:
     source_sha256: str = ""
     queue: str = ""
     shards: int = 0
+    shards_done: int = 0
     tokens: int = 0
     tokens_done: int = 0
     pages: int = 0
     chunks: int = 0
     manifest: str = ""
     error: str = ""
+    #: When progress was last told.
+    told: float | None = None
     parts: dict[int, tuple[Part, str]] = field(default_factory=dict)
-    applied: set[tuple[str, int]] = field(default_factory=set)
+    #: Shard → epoch that wrote it; transition → epoch that did it last.
+    done: dict[int, int] = field(default_factory=dict)
+    applied: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def stands(self) -> TaskState:
+        """Its state, once it has one."""
+        assert self.state is not None
+        return self.state
 
     def fields(self) -> dict[str, str]:
         """As the Redis hash of a task has them."""
@@ -48,14 +65,16 @@ class Row:
             "namespace": new.namespace,
             "collection": new.collection,
             "object": new.object_id,
+            "kind": new.kind,
             "url": new.url,
-            "state": self.state,
+            "state": self.stands,
             "lane": new.lane,
-            "run": "1",
+            "run": str(self.run),
             "created": str(int(self.created * 1000)),
             "updated": str(int(self.updated * 1000)),
             "generation": str(self.generation or ""),
             "shards": str(self.shards),
+            "shards_done": str(self.shards_done or ""),
             "tokens": str(self.tokens),
             "tokens_done": str(self.tokens_done),
             "pages": str(self.pages),
@@ -63,6 +82,14 @@ class Row:
             "manifest": self.manifest,
             "error": self.error,
         }
+
+    def begin_again(self) -> None:
+        """Forget what the last run came to; the pipeline stays as it was accepted."""
+        self.run += 1
+        self.ended = self.generation = self.spec = self.told = self.secret_until = None
+        self.source_sha256 = self.queue = self.manifest = self.error = ""
+        self.shards = self.shards_done = self.tokens = self.tokens_done = self.pages = self.chunks = 0
+        self.applied = {}
 
 
 @dataclass
@@ -77,8 +104,16 @@ class Owner:
 class MemoryState:
     """Rows, queues and events; `MemoryLedger` guards them by one lock."""
 
-    def __init__(self, ringer: Ringer = no_ringer, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        ringer: Ringer = no_ringer,
+        clock: Clock | None = None,
+        *,
+        progress_seconds: float = 5.0,
+        secret_seconds: float = 86_400.0,
+    ) -> None:
         self._clock, self._ringer, self._lock = clock or SystemClock(), ringer, threading.RLock()
+        self._progress_seconds, self._secret_seconds = progress_seconds, secret_seconds
         self._collections: dict[tuple[str, str], Collection] = {}
         self._tasks: dict[str, Row] = {}
         self._objects: dict[tuple[str, str, str], Owner] = {}
@@ -89,6 +124,8 @@ class MemoryState:
         self._specs: dict[str, Spec] = {}
         self._events: list[tuple[str, Event]] = []
         self._queues = Queues()
+        #: Scope → why.
+        self._paused: dict[str, str] = {}
         self._epoch = self._turn = 0
         self._swept: float | None = None
         self._grace_until = 0.0
@@ -100,7 +137,8 @@ class MemoryState:
         for stage, door, bell in bells:
             self._ringer(stage, door, bell)
 
-    def _emit(self, task_id: str, kind: EventKind, **extra: Any) -> None:
+    def _emit(self, task_id: str, kind: EventKind, nth: int | None = None, **extra: Any) -> None:
+        """`nth` tells several of one kind and run apart."""
         task = self._tasks[task_id]
         new, now = task.new, self._clock.now()
         data = {
@@ -109,13 +147,13 @@ class MemoryState:
             "collection": new.collection,
             "object_id": new.object_id,
             "url": new.url,
-            "run": 1,
+            "run": task.run,
             "state": task.state,
             "lane": new.lane,
             "generation": task.generation,
         }
         event = Event(
-            id=event_id(task_id, 1, kind),
+            id=event_id(task_id, task.run, kind if nth is None else f"{kind}/{nth}"),
             source=f"trivet/{new.namespace}/{new.collection}",
             type=f"trivet.{kind}",
             subject=new.object_id,
@@ -125,35 +163,79 @@ class MemoryState:
         self._events.append((f"{int(now * 1000)}-{len(self._events)}", event))
 
     def _set(self, task: Row, state: TaskState) -> None:
+        if state is task.state:
+            return
+        assert (task.state, state) in ALLOWED, f"{task.new.task_id}: {task.state} to {state}"
         task.state, task.updated = state, self._clock.now()
 
-    def _held(self, lease: Lease) -> Row:
+    def _holds(self, lease: Lease) -> Item | None:
         item = self._queues.items.get(lease.item)
-        if item is None or item.state != "leased" or item.epoch != lease.epoch:
+        return item if item and item.state == "leased" and item.epoch == lease.epoch else None
+
+    def _held(self, lease: Lease) -> Row:
+        if self._holds(lease) is None:
             raise lease_lost(lease.item)
         return self._tasks[lease.task_id]
 
     def _again(self, name: str, lease: Lease) -> bool:
-        """Whether this very transition was applied before."""
+        """Whether this very transition was the last of its name."""
         task = self._tasks.get(lease.task_id)
-        return task is not None and (f"{name}/{lease.n}", lease.epoch) in task.applied
+        return task is not None and task.applied.get(name) == lease.epoch
+
+    def _object(self, task: Row) -> Owner:
+        new = task.new
+        return self._objects.setdefault((new.namespace, new.collection, new.object_id), Owner())
+
+    def _next_generation(self, task: Row, floor: int) -> int:
+        owner = self._object(task)
+        owner.generation = task.generation = max(owner.generation, floor) + 1
+        return task.generation
+
+    # ------------------------------------------------------------ pauses
+
+    def _scope_of(self, task_id: str) -> str | None:
+        """The paused scope that a task is in."""
+        new = self._tasks[task_id].new
+        scopes = (new.namespace, f"{new.namespace}/{new.collection}")
+        return next((scope for scope in scopes if scope in self._paused), None)
+
+    def _park_paused(self) -> None:
+        for item in list(self._queues.items.values()) if self._paused else ():
+            if item.state == "pending" and (scope := self._scope_of(item.task_id)):
+                self._queues.park(item, scope)
+
+    # ------------------------------------------------------------ how tasks begin and end
 
     def _create(self, task_id: str, stage: Stage, queue: str, n: int, cost: int, ahead: int, hashed: str = "") -> None:
         new = self._tasks[task_id].new
         flow = f"{LANES[new.lane][0]}|{new.namespace}"
         self._queues.create(Item(task_id, stage, n, queue, flow, 0.0, cost, hashed), ahead, self._clock.now())
 
+    def _enter(self, task_id: str) -> None:
+        """Let a task begin where its object is free; else it waits, and waiters coalesce to the newest."""
+        task = self._tasks[task_id]
+        owner = self._object(task)
+        if owner.active is None:
+            self._start(task_id)
+            self._emit(task_id, EventKind.ACCEPTED)
+            return
+        self._set(task, TaskState.WAITING)
+        self._emit(task_id, EventKind.ACCEPTED)
+        old, owner.waiting = owner.waiting, task_id
+        if old and old != task_id:
+            self._finish(old, TaskState.SUPERSEDED, superseded_by=task_id)
+
     def _start(self, task_id: str) -> None:
         task = self._tasks[task_id]
         self._object(task).active = task_id
         self._set(task, TaskState.QUEUED)
-        self._create(task_id, Stage.PREPARE, task.model, 0, task.new.estimated_bytes, 0)
+        if task.new.kind is TaskKind.DELETE:
+            self._create(task_id, Stage.COMMIT, ANY, 0, 1, 0)
+        else:
+            self._create(task_id, Stage.PREPARE, task.model, 0, task.new.estimated_bytes, 0)
 
-    def _object(self, task: Row) -> Owner:
-        new = task.new
-        return self._objects.setdefault((new.namespace, new.collection, new.object_id), Owner())
-
-    def _finish(self, task_id: str, state: TaskState, **extra: Any) -> None:
+    def _finish(self, task_id: str, state: TaskState, *, drained: bool = False, **extra: Any) -> None:
+        """End a task; `drained`: it has used up its attempts, and an operator should look."""
         task = self._tasks[task_id]
         self._queues.forget(f"{task_id}/prepare/0")
         self._queues.forget(f"{task_id}/commit/0")
@@ -161,7 +243,14 @@ class MemoryState:
         self._staged[task.model] = self._staged.get(task.model, 0) - left
         self._set(task, state)
         task.ended = self._clock.now()
+        task.shards_done, task.parts, task.done = len(task.parts), {}, {}
+        if state in (TaskState.FAILED, TaskState.CANCELLED) and self._secret_seconds > 0:
+            task.secret_until = task.ended + self._secret_seconds
+        else:
+            task.secret_url = ""
         self._emit(task_id, EventKind(f"ingest.{state}"), **extra)
+        if drained:
+            self._emit(task_id, EventKind.DEAD_LETTERED, **extra)
         owner = self._object(task)
         if owner.active == task_id:
             owner.active, following, owner.waiting = None, owner.waiting, None

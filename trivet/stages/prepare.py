@@ -21,6 +21,7 @@ from trivet.ids import redact_url
 from trivet.ledger.queues import embed_queue
 from trivet.names import Stage
 from trivet.parts.plan import Plan, load_plan, planned_hash, source_key
+from trivet.records import CollectionMemory, StagedRecord, put_staged
 from trivet.settings import Settings
 from trivet.stages.context import StageContext
 from trivet.stages.loop import one_by_one
@@ -47,7 +48,7 @@ def prepare(ctx: StageContext, lease: Lease) -> None:
     layout = Layout.of(ctx.settings, lease.namespace, lease.collection)
     current, floor = read_floor(ctx.store, layout, lease.object_id)
     fault("prepare.before_allocate")
-    _, spec = ctx.ledger.allocate(lease, floor, Spec(pipeline=pipeline, model=resolved.identity))
+    generation, spec = ctx.ledger.allocate(lease, floor, Spec(pipeline=pipeline, model=resolved.identity))
     fault("prepare.after_allocate")
     if spec.model.encoder_key != resolved.identity.encoder_key:
         raise ModelUnavailable(
@@ -70,7 +71,13 @@ def prepare(ctx: StageContext, lease: Lease) -> None:
             _keep_raw(ctx, layout, lease, source)
         if plan is None:
             plan = build_plan(ctx, layout, lease, source, stated, spec, _tokenizer(resolved))
-    _stage(ctx, layout, lease, plan, spec)
+    _put_spec(ctx, layout, spec)
+    _COLLECTIONS.keep(ctx.store, layout, ctx.ledger, payload["config"])
+    record = StagedRecord.of(lease, payload, spec, generation, embed_queue(spec), plan.source_key)
+    fault("prepare.before_record")
+    ctx.keeper.check(lease)
+    put_staged(ctx.store, layout, record)
+    _stage(ctx, lease, plan, record.queue)
 
 
 def warm(settings: Settings) -> None:
@@ -125,13 +132,12 @@ def _put_spec(ctx: StageContext, layout: Layout, spec: Spec) -> None:
         _SPECS.add(key)
 
 
-def _stage(ctx: StageContext, layout: Layout, lease: Lease, plan: Plan, spec: Spec) -> None:
-    _put_spec(ctx, layout, spec)
+def _stage(ctx: StageContext, lease: Lease, plan: Plan, queue: str) -> None:
     fault("prepare.before_ledger")
     ctx.keeper.check(lease)
     ctx.ledger.stage(
         lease,
-        embed_queue(spec),
+        queue,
         plan.source_key,
         [(shard.tokens, shard.input_hash) for shard in plan.shards],
         pages=plan.receipt.pages,
@@ -144,6 +150,9 @@ def _stage(ctx: StageContext, layout: Layout, lease: Lease, plan: Plan, spec: Sp
 
 #: Keys of specs that this process has put: a collection has few, and thousands of tasks.
 _SPECS: set[str] = set()
+
+#: Collections that it has written down.
+_COLLECTIONS = CollectionMemory()
 
 #: One tokenizer per model for the life of the process: loading one takes a second.
 _TOKENIZERS: dict[str, Tokenizer] = {}

@@ -229,9 +229,7 @@ class S3Store:
         left = [one for one in found if one["Key"].startswith(prefix) and one["Initiated"].timestamp() < older_than]
         for upload in left:
             with suppress(NotInStore), self._errors.during("abort an upload of", upload["Key"]):
-                self._client.abort_multipart_upload(
-                    Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
-                )
+                self._client.abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
         return len(left)
 
     def ensure_bucket(self) -> None:

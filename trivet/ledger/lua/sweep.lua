@@ -97,14 +97,19 @@ local function oldest_needed()
   return oldest
 end
 
+-- Each sweep marks how many events had been written up to which id, so that the id to cut at needs no counting.
 if redis.call('EXISTS', key('events')) == 1 then
-  local excess = redis.call('XLEN', key('events')) - tonumber(ARGV[8])
-  if excess > 0 then
+  local facts = {}
+  local answer = redis.call('XINFO', 'STREAM', key('events'))
+  for i = 1, #answer, 2 do facts[answer[i]] = answer[i + 1] end
+  local added, newest = facts['entries-added'], facts['last-generated-id']
+  redis.call('ZADD', key('marks'), added, newest)
+  local cut = redis.call('ZREVRANGEBYSCORE', key('marks'), added - tonumber(ARGV[8]), '-inf', 'LIMIT', 0, 1)[1]
+  if cut then
+    redis.call('ZREMRANGEBYSCORE', key('marks'), '-inf', '(' .. redis.call('ZSCORE', key('marks'), cut))
     local needed = oldest_needed()
-    local entries = redis.call('XRANGE', key('events'), '-', '+', 'COUNT', math.min(excess, 4 * limit) + 1)
-    local keep = entries[#entries][1]
-    if needed and before(needed, keep) then keep = needed end
-    redis.call('XTRIM', key('events'), 'MINID', keep)
+    if needed and before(needed, cut) then cut = needed end
+    redis.call('XTRIM', key('events'), 'MINID', '~', cut)
   end
 end
 
