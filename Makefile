@@ -13,8 +13,8 @@ MODEL_MADE := $(STATE)/models/.embedded.made
 
 # The model that is built here answers for bge-m3, and says so in every passport. Where the real weights can be
 # had: make demo TRIVET_MODEL_ALIASES='{}'
-demo up bench: export TRIVET_MODEL_ALIASES ?= {"BAAI/bge-m3": "embedded"}
-demo up down bench: export TRIVET_STATE_DIR := $(STATE)
+demo up bench soak: export TRIVET_MODEL_ALIASES ?= {"BAAI/bge-m3": "embedded"}
+demo up down bench soak: export TRIVET_STATE_DIR := $(STATE)
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-15s %s\n", $$1, $$2 }'
@@ -36,6 +36,15 @@ down: ## End what `make up` started
 
 bench: .venv/.dev model ## Measure the pipeline against the bare encoder
 	@.venv/bin/python -m infra.bench $(if $(WRITE),--write)
+
+overhead: .venv/.dev ## An empty task through the ledger against an empty task through bare Celery
+	@.venv/bin/python -m infra.bench.overhead
+
+ledger-scale: .venv/.dev ## A million tasks in the ledger: bytes per task, claim and sweep against a thousand (5 min)
+	@.venv/bin/python -m infra.bench.ledger_scale
+
+soak: .venv/.dev model ## Half an hour of mixed load: the memory of every process must stay flat
+	@.venv/bin/python -m infra.bench.soak --minutes $(or $(MINUTES),30)
 
 big: .venv/.dev model ## 200 small objects beside one of 1,000 pages, with the embedded model
 	@.venv/bin/python -m pytest -q -s -n0 tests/integration/test_small_beside_big.py --real-model $(MODEL)
@@ -67,4 +76,4 @@ $(MODEL_MADE): .venv/.runtime $(wildcard trivet/embedded/model*.py trivet/embedd
 	@.venv/bin/python -m trivet.embedded.model $(MODEL)
 	@touch $@
 
-.PHONY: help demo test check up down bench big fit-heads evaluate-heads install model clean
+.PHONY: help demo test check up down bench big fit-heads evaluate-heads install model clean overhead ledger-scale soak

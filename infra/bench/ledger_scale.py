@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import random
 import statistics
 import sys
@@ -25,12 +26,24 @@ from trivet.embedded import servers
 from trivet.embedded.valkey import Valkey
 from trivet.ids import new_task_id
 from trivet.ledger.redis import RedisLedger
-from trivet.names import Stage
+from trivet.names import Lane, Stage
 from trivet.settings import Settings
 from trivet.stages.sweep import sweep_once
-from trivet.values import Collection, IngestRequest
+from trivet.values import Collection, IngestRequest, Lease, ModelIdentity, Pipeline, Spec
 
 _PROCESSES = 2
+_QUEUE = "0" * 16
+_MODEL = ModelIdentity(
+    requested="BAAI/bge-m3",
+    name="none",
+    revision="1",
+    encoder_key=_QUEUE,
+    dimensions=8,
+    colbert_dimensions=8,
+    max_tokens=512,
+    pooling="cls",
+)
+_SPEC = Spec(pipeline=Pipeline(), model=_MODEL)
 _NAMESPACES = 20
 
 
@@ -57,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         server = Valkey(Path(folder) / "data", log=Path(folder) / "log", max_bytes=12 << 30, rng=random.Random())
         with servers.running(server):
             found = _measure(server.url, (options.small, options.tasks), options.rounds)
-    text = table(found)
+            turns = newcomer(_settings(server.url, options.tasks))
+    text = f"{table(found)}\n\n{turns}"
     print(text)  # noqa: T201 - a command's output
     if options.markdown:
         options.markdown.write_text(text + "\n")
@@ -78,7 +92,7 @@ def table(found: Sequence[Figures]) -> str:
 
 
 def _measure(url: str, sizes: Sequence[int], rounds: int) -> list[Figures]:
-    settings = [Settings(redis_url=url, redis_prefix=f"scale{size}:", model_hub=False) for size in sizes]
+    settings = [_settings(url, size) for size in sizes]
     ledgers = [RedisLedger(one) for one in settings]
     memory, rates = [], []
     for one, size in zip(settings, sizes, strict=True):
@@ -99,6 +113,46 @@ def _measure(url: str, sizes: Sequence[int], rounds: int) -> list[Figures]:
     ]
 
 
+def _settings(url: str, size: int) -> Settings:
+    return Settings(redis_url=url, redis_prefix=f"scale{size}:", model_hub=False)
+
+
+def newcomer(settings: Settings) -> str:
+    """Which claim takes a namespace's only interactive object, behind all that the others have dumped.
+
+    At prepare as it stands; at embed behind 2,000 staged shards of the others, in claims of 16,384 tokens.
+    """
+    ledger = RedisLedger(settings)
+    for _ in range(2000):
+        (lease,) = ledger.claim(Stage.PREPARE, "filler", _operation())
+        _stage(ledger, lease)
+    ledger.put_collection(Collection(namespace="newcomer", name="documents"), replace=True)
+    request = IngestRequest(
+        url="https://example.com/one", namespace="newcomer", collection="documents", lane=Lane.INTERACTIVE
+    )
+    mine = accept(ledger, settings, request).task_id
+    prepare = 1
+    while (lease := ledger.claim(Stage.PREPARE, "bench", _operation())[0]).task_id != mine:
+        prepare += 1
+    _stage(ledger, lease)
+    embed = 1
+    while mine not in {
+        lease.task_id
+        for lease in ledger.claim(Stage.EMBED, "bench", _operation(), queues=(_QUEUE,), budget=16_384, most=256)
+    }:
+        embed += 1
+    return f"A newcomer's interactive object is taken by prepare claim {prepare} and by embed claim {embed}."
+
+
+def _operation() -> str:
+    return os.urandom(8).hex()
+
+
+def _stage(ledger: RedisLedger, lease: Lease) -> None:
+    ledger.allocate(lease, 0, _SPEC)
+    ledger.stage(lease, _QUEUE, "sha", [(400, "hash")] * 4, pages=1, chunks=4, fetched_bytes=10_000)
+
+
 def _claim(ledger: RedisLedger, n: int) -> None:
     assert ledger.claim(Stage.PREPARE, "bench", f"op{n}"), "there is work"
 
@@ -115,7 +169,7 @@ def _used(url: str) -> int:
 
 
 def _settle(url: str) -> None:
-    """While Redis rewrites its append-only file, every write copies a page of a large ledger, and few of a small one."""
+    """While Redis rewrites its append-only file, writes to a large ledger copy pages, and those to a small one few."""
     with redis.Redis.from_url(url) as client:
         while client.info("persistence")["aof_rewrite_in_progress"]:
             time.sleep(0.5)

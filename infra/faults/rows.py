@@ -259,8 +259,8 @@ ROWS: tuple[Row, ...] = (
     Row(
         name="kill-accept",
         stage="accept",
-        what="`kill -9` of the client that gives tasks in, every 2 s; it starts again and asks with the same keys.",
-        strikes=strikes.killing_the_client(2.0),
+        what="`kill -9` of the client whenever it has given 25 tasks in; it starts again and asks with the same keys.",
+        strikes=strikes.killing_the_client(25),
         tasks=1000,
         client_process=True,
     ),

@@ -35,7 +35,7 @@ def sometimes(share: float, mishap: str, rng: Random, methods: frozenset[str] = 
 
 
 class S3Proxy:
-    """Forwards everything to `target`; `policy`, which may be changed at any time, says what becomes of each request."""
+    """Forwards everything to `target`, but for what `policy` says; it may be changed at any time."""
 
     def __init__(self, target: str, policy: Policy = passing) -> None:
         self.policy = policy

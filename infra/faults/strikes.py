@@ -58,16 +58,18 @@ def killing_children(role: str, every: float) -> Strikes:
     return strikes
 
 
-def killing_the_client(every: float) -> Strikes:
-    """`kill -9` of the process that gives tasks in; it starts again at the first that it has no answer to."""
+def killing_the_client(after: int) -> Strikes:
+    """`kill -9` of the process that gives tasks in, each time that it has given so many; it starts again."""
 
     def strikes(scene: Scene) -> Iterator[float]:
         feeder = scene.feeder
         assert isinstance(feeder, ProcessFeeder), "the row's client is a process"
+        known = 0
         while not feeder.done:
-            yield every
-            if not feeder.done:
+            yield scene.rng.uniform(0.0, 0.05)
+            if known + after <= len(feeder.given) < feeder.tasks:
                 scene.faults += feeder.kill()
+                known = len(feeder.given)
 
     return strikes
 

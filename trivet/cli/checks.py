@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from trivet.cli.common import start_hint
 from trivet.errors import MissingDependency, TrivetError
+from trivet.names import Stage
 
 if TYPE_CHECKING:
     from trivet.settings import Settings
@@ -44,7 +45,6 @@ EXTRAS = {
 }
 NO_WORKERS_HERE = "Start workers from a checkout of the repository, or from the container image."
 _STALE_SECONDS = 30.0
-_ROLES = ("prepare", "embed", "commit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
     """All checks, one after the other. `settings` as `connected_settings` gives them."""
     yield from _system(settings)
     yield from _guarded("Redis", lambda: _redis(settings))
+    yield from _guarded("ledger", lambda: _ledger(settings))
     yield from _guarded("S3", lambda: _s3(settings))
     yield from _guarded("model", lambda: _model(settings))
     yield from _guarded("workers", lambda: _workers(settings))
@@ -118,6 +119,29 @@ def _redis(settings: Settings) -> Iterator[Finding]:
         )
 
 
+def _ledger(settings: Settings) -> Iterator[Finding]:
+    from trivet.ledger.migration import Migration
+    from trivet.ledger.refusals import SCHEMA_VERSION, refused
+
+    ledger = Migration(settings)
+    version = ledger.version()
+    if version == SCHEMA_VERSION:
+        yield Finding("ledger schema", "ok", version)
+    else:
+        error = refused(f"SCHEMA {version}", settings.redis_prefix)
+        yield Finding("ledger schema", "problem", error.message, error.hint)
+    silent = ledger.seconds_since_sweep()
+    if silent is not None and silent < _STALE_SECONDS:
+        yield Finding("sweeper", "ok", f"came by {silent:.0f} s ago")
+    else:
+        yield Finding(
+            "sweeper",
+            "problem",
+            "never came by" if silent is None else f"came by {silent:.0f} s ago",
+            "Without it a dead worker's tasks wait for ever: keep one process with the role sweep running.",
+        )
+
+
 def _s3(settings: Settings) -> Iterator[Finding]:
     from trivet.stores import open_store
     from trivet.stores.selftest import check_conditional_writes
@@ -151,7 +175,7 @@ def _workers(settings: Settings) -> Iterator[Finding]:
     workers = RedisLedger(settings).backlog().workers
     alive = {name: info for name, info in workers.items() if info["seen_seconds"] < _STALE_SECONDS}
     roles = {role for info in alive.values() for role in info.get("roles", ())}
-    missing = [role for role in _ROLES if role not in roles]
+    missing = [role for role in Stage if role not in roles]
     if not missing:
         yield Finding("workers", "ok", f"{len(alive)} processes; all roles are served")
     else:

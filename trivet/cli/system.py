@@ -149,6 +149,7 @@ def _print_backlog(backlog: dict[str, Any]) -> None:
     rows: list[tuple[str, object]] = [("tasks", states or "none")]
     rows += [(f"staged tokens, {model}", f"{count:,}") for model, count in sorted(backlog["staged_tokens"].items())]
     rows += [(what, backlog[what]) for what in ("leases", "due", "dead") if backlog[what]]
+    rows += [(f"paused {scope}", reason) for scope, reason in backlog["paused"].items()]
     rows += [
         (
             f"worker {name}",
@@ -173,7 +174,7 @@ def _age(seconds: float) -> str:
 
 def worker(
     ctx: typer.Context,
-    roles: Annotated[list[str], typer.Argument(metavar="ROLE…", help="prepare, commit, embed or sweep.")],
+    roles: Annotated[list[str], typer.Argument(metavar="ROLE…", help="prepare, commit, embed, sweep, deliver or gc.")],
     concurrency: Annotated[
         int | None, typer.Option(min=1, help="Processes of a prepare or commit worker; else one per core.")
     ] = None,

@@ -106,6 +106,8 @@ class Backlog:
     leases: int
     due: int
     dead: int
+    #: Scope (namespace or namespace/collection) → why it is paused.
+    paused: dict[str, str]
     #: Worker id → what it says about itself, and the seconds since it was heard of.
     workers: dict[str, dict[str, Any]]
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from trivet.ledger import Backlog, Ledger, Swept
 from trivet.ledger.memory_queues import Item
-from trivet.ledger.memory_verbs import MemoryVerbs
+from trivet.ledger.memory_restoring import MemoryRestoring
 from trivet.names import Stage
 from trivet.values import ErrorRecord, Event, Lease, TaskState, TaskView, dump
 
 
-class MemoryLedger(MemoryVerbs, Ledger):
+class MemoryLedger(MemoryRestoring, Ledger):
     """Thread-safe by one lock; rings after it has let go of it. Refuses what is not in `transitions.ALLOWED`."""
 
     def heartbeat(
@@ -137,6 +137,7 @@ class MemoryLedger(MemoryVerbs, Ledger):
                 leases=sum(item.state == "leased" for item in items),
                 due=sum(item.state == "due" for item in items),
                 dead=states.count(TaskState.FAILED),
+                paused=self.paused(),
                 workers=self._live(),
             )
 

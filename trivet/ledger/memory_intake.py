@@ -54,16 +54,15 @@ class MemoryIntake(MemoryState):
         return Accepted(task.task_id, row.stands, True)
 
     def _new_row(self, task: NewTask, config: str = "") -> Row:
-        """`config` is known where the task was accepted before."""
-        model = ""
-        if task.kind is not TaskKind.DELETE:
-            collection = self._collections.get((task.namespace, task.collection))
-            if config:
-                collection = Collection.model_validate_json(config)
-            if collection is None:
-                raise unknown_collection(task.namespace, task.collection)
-            config, model = dump(collection), encoder_wish(collection.pipeline)
-        return Row(task, config, model, self._clock.now(), secret_url=task.secret_url)
+        """`config` is given where the task was accepted before."""
+        if task.kind is TaskKind.DELETE:
+            return Row(task, "", "", self._clock.now(), secret_url=task.secret_url)
+        given = Collection.model_validate_json(config) if config else None
+        collection = given or self._collections.get((task.namespace, task.collection))
+        if collection is None:
+            raise unknown_collection(task.namespace, task.collection)
+        wish = encoder_wish(collection.pipeline)
+        return Row(task, config or dump(collection), wish, self._clock.now(), secret_url=task.secret_url)
 
     def claim(
         self,
@@ -118,6 +117,15 @@ class MemoryIntake(MemoryState):
         task = self._tasks[item.task_id]
         new = task.new
         payload = {
+            "task_id": item.task_id,
+            "n": item.n,
+            "epoch": item.epoch,
+            "cost": item.cost,
+            "attempts": item.attempts,
+            "alone": item.suspect,
+            "namespace": new.namespace,
+            "collection": new.collection,
+            "object_id": new.object_id,
             "url": new.url,
             "media_type": new.media_type,
             "metadata": new.metadata,

@@ -32,6 +32,8 @@ class Row:
     #: None until it has entered.
     state: TaskState | None = None
     updated: float = 0.0
+    #: Written back from S3.
+    restored: bool = False
     ended: float | None = None
     generation: int | None = None
     spec: Spec | None = None
@@ -99,6 +101,8 @@ class Owner:
     active: str | None = None
     waiting: str | None = None
     generation: int = 0
+    #: The latest of the tasks that were written back.
+    newest: str | None = None
 
 
 class MemoryState:

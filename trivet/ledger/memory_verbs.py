@@ -1,22 +1,20 @@
-"""What operators do to the twin: cancel, retry, pause, resume, weigh, ask why, and write back what was lost."""
+"""What operators do to the twin: cancel, retry, pause, resume, weigh, and ask why."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from trivet.ledger import Restored
 from trivet.ledger.memory_queues import Item
 from trivet.ledger.memory_stages import MemoryStages
 from trivet.ledger.memory_state import Row
 from trivet.ledger.refusals import not_retryable, too_late, unknown_task, url_gone
 from trivet.ledger.view import explain, task_view
-from trivet.names import EventKind
 from trivet.values import ItemView, TaskState, TaskView, Waiting
 
 
 class MemoryVerbs(MemoryStages):
-    """Cancels, retries, pauses, weights, explanations and restored tasks."""
+    """Cancels, retries, pauses, weights and explanations."""
 
     def cancel(self, task_id: str) -> TaskState:
         with self._lock:
@@ -93,50 +91,7 @@ class MemoryVerbs(MemoryStages):
         with self._lock:
             return self._collections.pop((namespace, name), None) is not None
 
-    def restore(self, restored: Restored, idempotency_seconds: float) -> bool:
-        with self._lock:
-            new = restored.task
-            if new.task_id in self._tasks:
-                return False
-            self._tasks[new.task_id] = task = self._restored_row(restored)
-            owner = self._object(task)
-            owner.generation = max(owner.generation, restored.generation)
-            if new.idempotency_key:
-                until = self._clock.now() + idempotency_seconds
-                self._idempotency.setdefault(
-                    (new.namespace, new.idempotency_key), (new.task_id, new.fingerprint, until)
-                )
-            if restored.ended is None:
-                owner.active = new.task_id
-                task.told = self._clock.now()
-                self._stage_shards(new.task_id, restored.shards)
-            else:
-                self._set(task, restored.ended)
-                task.ended, task.secret_url = self._clock.now(), ""
-                receipt = restored.receipt.model_dump(mode="json") if restored.receipt else None
-                kind = EventKind(f"ingest.{restored.ended}")
-                self._emit(new.task_id, kind, manifest=restored.manifest or None, receipt=receipt)
-        self._ring()
-        return True
-
     # ------------------------------------------------------------ steps
-
-    def _restored_row(self, restored: Restored) -> Row:
-        row = self._new_row(restored.task, restored.config)
-        row.run, row.created, row.generation, row.spec = (
-            restored.run,
-            restored.created,
-            restored.generation,
-            restored.spec,
-        )
-        if restored.spec:
-            self._specs[restored.spec.hash] = restored.spec
-        row.queue, row.source_sha256, row.manifest = restored.queue, restored.source_sha256, restored.manifest
-        row.pages, row.chunks, row.shards = restored.pages, restored.chunks, len(restored.shards)
-        row.tokens = sum(tokens for tokens, _ in restored.shards)
-        if restored.ended is not None:
-            row.shards_done, row.tokens_done = row.shards, row.tokens
-        return row
 
     def _known(self, task_id: str) -> Row:
         if task_id not in self._tasks:

@@ -11,6 +11,7 @@ import redis
 
 from trivet.errors import LedgerRefused, LedgerUnavailable
 from trivet.ledger import Accepted, Ledger, NewTask, Ringer, Swept, no_ringer
+from trivet.ledger.redis_restoring import RedisRestoring
 from trivet.ledger.redis_verbs import RedisVerbs
 from trivet.ledger.refusals import key_conflict, lease_lost, too_late, unknown_collection, unknown_task
 from trivet.names import Stage
@@ -25,7 +26,7 @@ _ROOM_BYTES = 1 << 20
 _ROW_BYTES = 4096
 
 
-class RedisLedger(RedisVerbs, Ledger):
+class RedisLedger(RedisVerbs, RedisRestoring, Ledger):
     """Thread-safe; open it after a fork."""
 
     def __init__(self, settings: Settings, ringer: Ringer = no_ringer, client: redis.Redis | None = None) -> None:

@@ -149,6 +149,11 @@ class RedisReader:
         newest = self._do(lambda: self._client.xrevrange(self._key("events"), count=1))
         return str(newest[0][0]) if newest else "0-0"
 
+    def paused(self) -> dict[str, str]:
+        """Scope → the reason that was given."""
+        records = self._do(lambda: self._client.hgetall(self._key("paused")))
+        return {scope: str(json.loads(records[scope])["reason"]) for scope in sorted(records)}
+
     def backlog(self) -> Backlog:
         pipe = self._client.pipeline(transaction=False)
         pipe.hgetall(self._key("states"))
@@ -172,8 +177,14 @@ class RedisReader:
             leases=leases,
             due=due,
             dead=dead,
+            paused=self.paused(),
             workers=workers,
         )
+
+    def seconds_since_sweep(self) -> float | None:
+        """How long ago a sweeper came by; None where none ever did."""
+        swept, (seconds, micros) = self._do(lambda: self._client.get(self._key("swept"))), self._do(self._client.time)
+        return None if swept is None else float(max(0.0, seconds + micros / 1e6 - int(swept) / 1000))
 
     def ping(self) -> dict[str, Any]:
         """Server facts for `trivet doctor`: version, AOF, eviction policy."""

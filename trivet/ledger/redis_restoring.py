@@ -83,7 +83,12 @@ class RedisRestoring(RedisReader):
 
     def known(self, task_ids: Sequence[str]) -> set[str]:
         """Those that the ledger has, in whatever state."""
-        return set(self._states(task_ids))
+        return set(self.states(task_ids))
+
+    def states(self, task_ids: Sequence[str]) -> dict[str, TaskState]:
+        """The state of each that the ledger has."""
+        rows = self._rows(task_ids, "state")
+        return {task_id: TaskState(row[0]) for task_id, row in zip(task_ids, rows, strict=True) if row[0]}
 
     # ------------------------------------------------------------ garbage collection
 
@@ -92,13 +97,9 @@ class RedisRestoring(RedisReader):
         key = self._key("object", namespace, collection, object_id)
         return any(self._do(lambda: self._client.hmget(key, "active", "waiting")))
 
-    def ended(self, task_ids: Sequence[str]) -> dict[str, TaskState]:
+    def ended(self, task_ids: Sequence[str]) -> set[str]:
         """Those that the ledger has and that have ended. One that it does not have is not ended, but unknown."""
-        return {task_id: state for task_id, state in self._states(task_ids).items() if state.terminal}
-
-    def _states(self, task_ids: Sequence[str]) -> dict[str, TaskState]:
-        rows = self._rows(task_ids, "state")
-        return {task_id: TaskState(row[0]) for task_id, row in zip(task_ids, rows, strict=True) if row[0]}
+        return {task_id for task_id, state in self.states(task_ids).items() if state.terminal}
 
     def _rows(self, task_ids: Sequence[str], *fields: str) -> list[list[Any]]:
         pipe = self._client.pipeline(transaction=False)

@@ -79,11 +79,6 @@ class RedisVerbs(RedisReader):
             was = was or bool(paused)
         return was
 
-    def paused(self) -> dict[str, str]:
-        """Scope → reason."""
-        records = self._do(lambda: self._client.hgetall(self._key("paused")))
-        return {scope: str(json.loads(records[scope])["reason"]) for scope in sorted(records)}
-
     def set_weight(self, namespace: str, weight: float) -> None:
         """The namespace's share where several wait."""
         self._do(lambda: self._client.hset(self._key("weights"), namespace, weight))

@@ -27,9 +27,10 @@ class Transition:
 
 
 TRANSITIONS: tuple[Transition, ...] = (
-    Transition(None, _S.QUEUED, "accept", "its object is free", _E.ACCEPTED),
-    Transition(None, _S.WAITING, "accept", "another task of its object is active", _E.ACCEPTED),
-    Transition(None, _S.EMBEDDING, "restore", "staged, and lost by the ledger"),
+    Transition(None, _S.QUEUED, "accept, restore", "its object is free", _E.ACCEPTED),
+    Transition(None, _S.WAITING, "accept, restore", "another task of its object is active", _E.ACCEPTED),
+    Transition(None, _S.EMBEDDING, "restore", "staged, and lost by the ledger", _E.STARTED),
+    Transition(None, _S.SUPERSEDED, "restore", "a later task of its object is there", _E.SUPERSEDED),
     Transition(None, _S.COMPLETED, "restore", "committed, and lost by the ledger", _E.COMPLETED),
     Transition(None, _S.DELETED, "restore", "hidden, and lost by the ledger", _E.DELETED),
     Transition(_S.WAITING, _S.QUEUED, "finish, fail, cancel, sweep", "the task before it has ended"),
@@ -48,6 +49,10 @@ TRANSITIONS: tuple[Transition, ...] = (
     *(
         Transition(state, _S.FAILED, "fail, sweep", "a permanent error, or its attempts are used up", _E.FAILED)
         for state in _OPEN
+    ),
+    *(
+        Transition(state, _S.SUPERSEDED, "restore", "a later task of its object was staged, and is back", _E.SUPERSEDED)
+        for state in _OPEN[:3]
     ),
     *(Transition(state, _S.CANCELLED, "cancel", "asked for", _E.CANCELLED) for state in _OPEN[:3]),
     *(

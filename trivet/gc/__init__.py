@@ -1,0 +1,111 @@
+"""Garbage collection: removes from S3 what no reader, no task and no rebuild can need any more.
+
+Every rule is in `trivet.gc.rules`. Nothing is removed before the ledger has answered and shown that it is the one that
+belongs to this bucket (`trivet.marks`); and of an object nothing while a task of it is active or waits, which is asked
+once more right before each removal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib import util
+
+import structlog
+
+from trivet.clock import Clock, SystemClock
+from trivet.errors import TrivetError
+from trivet.gc.objects import collect_objects
+from trivet.gc.records import collect_records, forget_ended
+from trivet.gc.report import Collecting, GcReport
+from trivet.ledger.redis import RedisLedger
+from trivet.marks import check_mark
+from trivet.rebuild import collections
+from trivet.records import put_collection, read_record
+from trivet.settings import Settings
+from trivet.stores import ObjectStore, open_store
+from trivet.stores.layout import Layout, top
+from trivet.values import Collection
+
+__all__ = ["GcReport", "collect", "collect_forever"]
+
+log = structlog.get_logger(__name__)
+
+#: How often ended tasks are forgotten and purges are run, beside the rounds.
+_TICK_SECONDS = 2.0
+#: How long a tick may wait before it looks whether the process should stop.
+_NAP_SECONDS = 0.25
+
+
+def collect(
+    settings: Settings,
+    *,
+    ledger: RedisLedger | None = None,
+    store: ObjectStore | None = None,
+    clock: Clock | None = None,
+    dry_run: bool = False,
+    stopping: Callable[[], bool] = lambda: False,
+) -> GcReport:
+    """One round over all collections; with `dry_run` it only counts.
+
+    Raises `WrongLedger` where the ledger was wiped or belongs to another bucket, `LedgerUnavailable`,
+    `StoreUnavailable` and `StoreForbidden`; what raises one has removed nothing that is needed.
+    """
+    ledger, store = ledger or RedisLedger(settings), store or open_store(settings)
+    check_mark(settings, ledger, store)
+    work = Collecting(settings, ledger, store, clock or SystemClock(), dry_run, stopping)
+    for layout in collections(settings, store):
+        if stopping():
+            break
+        if not dry_run:
+            _refresh(work, layout)
+        collect_objects(work, layout)
+        collect_records(work, layout)
+    if not dry_run:
+        work.counts["uploads"] += store.abort_uploads(top(settings), work.now - settings.gc_grace_hours * 3600)
+    report = work.report()
+    log.info("garbage.collected", dry_run=dry_run, **{name: n for name, n in work.counts.items() if n})
+    return report
+
+
+def _refresh(work: Collecting, layout: Layout) -> None:
+    """What a rebuild will know of the collection is what the ledger has now."""
+    key = layout.collection_record()
+    found = read_record(work.store, key, Collection)
+    held = work.ledger.get_collection(layout.namespace, layout.collection)
+    if held is not None and (found is None or found[0] != held):
+        put_collection(work.store, layout, work.ledger)
+    elif held is None and found is not None and found[1].modified <= work.now - work.settings.gc_grace_hours * 3600:
+        # It was removed, and a rebuild must not bring it back.
+        work.store.delete(key)
+
+
+def collect_forever(settings: Settings, stopping: Callable[[], bool]) -> None:
+    """The role gc: a round at once and every `settings.gc_seconds`, and what cannot wait every few seconds.
+
+    Whatever is unreachable is waited for.
+    """
+    ledger, store, clock = RedisLedger(settings), open_store(settings), SystemClock()
+    due, since = clock.monotonic(), None
+    while not stopping():
+        try:
+            if clock.monotonic() >= due:
+                collect(settings, ledger=ledger, store=store, clock=clock, stopping=stopping)
+                due = clock.monotonic() + settings.gc_seconds
+            since = forget_ended(settings, ledger, store, since)
+            _purge(settings, ledger, store)
+        except TrivetError as error:
+            log.warning("collecting.failed", code=error.code, error=str(error))
+            # What a round could not do, the next one will: an outage is no reason to knock all the time.
+            due = max(due, clock.monotonic() + min(settings.gc_seconds, 60.0))
+        _nap(clock, stopping)
+
+
+def _purge(settings: Settings, ledger: RedisLedger, store: ObjectStore) -> None:
+    """PLACEHOLDER"""
+
+
+def _nap(clock: Clock, stopping: Callable[[], bool]) -> None:
+    until = clock.monotonic() + _TICK_SECONDS
+    while not stopping() and clock.monotonic() < until:
+        clock.sleep(_NAP_SECONDS)
