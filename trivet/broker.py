@@ -44,6 +44,9 @@ def make_app(settings: Settings, *, include: Sequence[str] = (), queues: Sequenc
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_send_task_events=False,
+        # Whoever can publish to Redis could stop a worker by it, or end it by one malformed word.
+        worker_enable_remote_control=False,
+        broker_transport="trivet.transport:Transport",
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_transport_options={

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from trivet.errors import StoreConflict, WrongLedger
 from trivet.faults import fault
 from trivet.ledger.redis_restoring import RedisRestoring
-from trivet.records import read_record
+from trivet.records import layouts, read_record
 from trivet.settings import Settings
 from trivet.stores import ObjectStore
 from trivet.stores.layout import ledger_mark, top
@@ -38,7 +38,7 @@ def check_mark(settings: Settings, ledger: RedisRestoring, store: ObjectStore) -
     where = f"Redis with prefix {settings.redis_prefix!r} and S3 under {top(settings) or '/'!r}"
     if there:
         raise WrongLedger(f"{where} do not belong together, or the ledger was wiped.", hint=_HINT)
-    if ledger.empty() and any(found.key.endswith("/") for found in store.list(top(settings), delimiter="/")):
+    if ledger.empty() and any(True for layout in layouts(settings, store) for _ in store.list(f"{layout.root}/")):
         raise WrongLedger(f"{where} do not fit: the ledger is empty and S3 is not.", hint=_HINT)
     _agree(settings, ledger, store, lambda: here or secrets.token_hex(16))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -17,17 +16,16 @@ from typing import TypeVar
 import structlog
 
 from trivet.clock import Clock, SystemClock
-from trivet.errors import InvalidRequest, StoreDamaged
+from trivet.errors import StoreDamaged
 from trivet.faults import fault
-from trivet.ids import check_name
 from trivet.ledger import Restored
 from trivet.ledger.redis import RedisLedger
 from trivet.marks import adopt_mark
 from trivet.recollect import Found, Lost, Recollection
-from trivet.records import read_record
+from trivet.records import layouts, read_record
 from trivet.settings import Settings
 from trivet.stores import ObjectStore, open_store
-from trivet.stores.layout import Layout, top
+from trivet.stores.layout import Layout
 from trivet.values import Collection
 
 log = structlog.get_logger(__name__)
@@ -92,28 +90,15 @@ def rebuild(
     """Write back all that S3 remembers and the ledger does not know. Raises `LedgerUnavailable`, `StoreUnavailable`."""
     run = _Rebuild(settings, ledger or RedisLedger(settings), store or open_store(settings), clock or SystemClock())
     with ThreadPoolExecutor(settings.io_threads, "rebuild") as pool:
-        for layout in collections(settings, run.store):
+        for layout in layouts(settings, run.store):
             run.collection(layout, pool)
-    fault("rebuild.before_mark")
-    adopt_mark(settings, run.ledger, run.store)
     report = run.report()
+    fault("rebuild.before_mark")
+    if not report.busy:
+        # From here on garbage collection trusts this ledger.
+        adopt_mark(settings, run.ledger, run.store)
     log.info("ledger.rebuilt", **{name: n for name, n in run.counts.items() if n})
     return report
-
-
-def collections(settings: Settings, store: ObjectStore) -> Iterator[Layout]:
-    """All collections under the settings' prefix."""
-    for namespace in _folders(store, top(settings)):
-        for collection in _folders(store, f"{top(settings)}{namespace}/"):
-            yield Layout.of(settings, namespace, collection)
-
-
-def _folders(store: ObjectStore, prefix: str) -> Iterator[str]:
-    for found in store.list(prefix, delimiter="/"):
-        name = found.key[len(prefix) :].removesuffix("/")
-        with suppress(InvalidRequest):
-            if found.key.endswith("/"):
-                yield check_name(name, "Name")
 
 
 class _Rebuild:
@@ -184,7 +169,7 @@ class _Rebuild:
 
     def _lost(self, lost: Lost) -> None:
         self.counts["damaged"] += 1
-        log.warning("record.damaged", key=lost.key, reason=lost.reason)
+        log.warning("record.damaged", s3_key=lost.key, reason=lost.reason)
         if len(self._reasons) < _NAMED:
             self._reasons.append(Damaged(lost.key, lost.reason))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from trivet.errors import NotInStore, StoreDamaged
+from trivet.errors import StoreDamaged
 from trivet.ledger import NewTask, Restored
 from trivet.names import Lane, TaskKind
 from trivet.parts.plan import load_plan
@@ -74,8 +74,9 @@ class Recollection:
             current = read_record(self.store, layout.current(record.object_id), Current)
         except StoreDamaged as error:
             return Lost(key, error.message)
-        visible = current[0].generation if current else 0
-        if visible >= record.generation:
+        if current and current[0].generation >= record.generation:
+            if current[1].modified < self.since:
+                return None
             own = manifest is not None and manifest[0].task_id == task_id
             # What is visible above it came later: without a manifest of its own it will never be.
             return _ended(manifest_key, manifest[0], record) if manifest and own else _superseded(record)
@@ -83,6 +84,7 @@ class Recollection:
 
     def _unfinished(self, layout: Layout, key: str, record: StagedRecord) -> Found:
         reason = "Its plan is gone"
+        task, known = self._whole(layout, record)
         try:
             plan = load_plan(self.store, layout, record.object_id, record.source_key, record.spec.hash)
         except StoreDamaged as error:
@@ -90,7 +92,8 @@ class Recollection:
         if plan is not None:
             shards = tuple((shard.tokens, shard.input_hash) for shard in plan.shards)
             return replace(
-                _restored(record, record.task()),
+                _restored(record, task),
+                url_known=known,
                 run=record.run,
                 config=record.config,
                 spec=record.spec,
@@ -101,13 +104,19 @@ class Recollection:
                 pages=plan.receipt.pages,
                 chunks=plan.receipt.chunks,
             )
+        if known:
+            return replace(_restored(record, task), run=record.run, config=record.config)
+        return Lost(key, f"{reason}, and its full URL is not remembered: ingest {record.url} again.")
+
+    def _whole(self, layout: Layout, record: StagedRecord) -> tuple[NewTask, bool]:
+        """The task with its full URL, and whether that is known."""
         if record.whole:
-            return replace(_restored(record, record.task()), run=record.run, config=record.config)
+            return record.task(), True
         try:
-            self.store.head(layout.intent(record.task_id))
-        except NotInStore:
-            return Lost(key, f"{reason}, and its full URL is not remembered: ingest {record.url} again.")
-        return None
+            found = read_record(self.store, layout.intent(record.task_id), Intent)
+        except StoreDamaged:
+            found = None
+        return (record.task(found[0].secret_url), True) if found else (record.task(), False)
 
     def intent(self, layout: Layout, task_id: str) -> Found:
         """A task that was accepted, and perhaps never reached the ledger."""

@@ -10,17 +10,19 @@ What is committed needs none of them: `current.json` and the manifest say it all
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Literal, Self, TypeVar
 
 from pydantic import ValidationError
 
-from trivet.errors import NotInStore, StoreDamaged
-from trivet.ids import redact_url
+from trivet.errors import InvalidRequest, NotInStore, StoreDamaged
+from trivet.ids import check_name, redact_url
 from trivet.ledger import Ledger, NewTask
 from trivet.names import Lane, TaskKind
+from trivet.settings import Settings
 from trivet.stores import ObjectStore, Stored
-from trivet.stores.layout import Layout
+from trivet.stores.layout import Layout, top
 from trivet.values import Frozen, Lease, Spec, dump
 
 _V = TypeVar("_V", bound=Frozen)
@@ -163,6 +165,21 @@ class CollectionMemory:
         """
         if self._configs.get(layout.root) != config and put_collection(store, layout, ledger):
             self._configs[layout.root] = config
+
+
+def layouts(settings: Settings, store: ObjectStore) -> Iterator[Layout]:
+    """All collections that have anything under the settings' prefix."""
+    for namespace in _folders(store, top(settings)):
+        for collection in _folders(store, f"{top(settings)}{namespace}/"):
+            yield Layout.of(settings, namespace, collection)
+
+
+def _folders(store: ObjectStore, prefix: str) -> Iterator[str]:
+    for found in store.list(prefix, delimiter="/"):
+        name = found.key[len(prefix) :].removesuffix("/")
+        with suppress(InvalidRequest):
+            if found.key.endswith("/"):
+                yield check_name(name, "Name")
 
 
 def metadata_json(metadata: Mapping[str, Any]) -> str:

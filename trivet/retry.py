@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from trivet.errors import LedgerUnavailable, StoreUnavailable, TrivetError
+from trivet.errors import LedgerUnavailable, NotUnderstood, StoreUnavailable, TrivetError
 from trivet.names import Stage
 from trivet.settings import Settings
 from trivet.values import ErrorRecord
 
 #: Between two tries of an item that failed through no fault of its own, about.
 _OUTAGE_PAUSE_SECONDS = 5.0
+#: Between two tries of an item that this worker does not understand: the next one may, and so may this one's heir.
+_NOT_UNDERSTOOD_PAUSE_SECONDS = 2.0
+#: How long a roll-out of workers that understand it may take.
+_ROLL_OUT_SECONDS = 86400.0
 #: Ten years: longer than any task lives, and still a number that every ledger can count with.
 FOREVER_SECONDS = 10 * 365 * 86400.0
 
@@ -30,14 +34,17 @@ class Decision:
 def decide(error: Exception, stage: str, attempts: int, settings: Settings, random: Random) -> Decision:
     """Exponential backoff with full jitter (between half and the whole of base · 2^attempts, capped).
 
-    An S3 or Redis that is away says nothing about the item: it is not charged, and tried again every few seconds. A
-    commit is never given up for a transient error, since its generation may be visible already.
+    An S3 or Redis that is away says nothing about the item: it is not charged, and tried again every few seconds. The
+    same goes for a worker that is too old for the item, and for a day. A commit is never given up for a transient
+    error, since its generation may be visible already.
     """
     record = _record(error, stage)
     if record.transient and (stage == Stage.COMMIT or isinstance(error, StoreUnavailable | LedgerUnavailable)):
         pause = min(settings.retry_max_seconds, _OUTAGE_PAUSE_SECONDS * random.uniform(0.75, 1.25))
         patience = FOREVER_SECONDS if stage == Stage.COMMIT else settings.outage_patience_seconds
         return Decision(record, pause, patience)
+    if isinstance(error, NotUnderstood):
+        return Decision(record, _NOT_UNDERSTOOD_PAUSE_SECONDS * random.uniform(0.75, 1.25), _ROLL_OUT_SECONDS)
     ceiling = min(settings.retry_max_seconds, settings.retry_base_seconds * 2**attempts)
     return Decision(record, ceiling * random.uniform(0.5, 1.0))
 

@@ -2,5 +2,6 @@
 
 python -m workers.main --roles prepare,commit --concurrency 2
 python -m workers.main --roles embed
-python -m workers.main --roles sweep
+python -m workers.main --roles sweep,gc
+python -m workers.main --roles deliver
 """

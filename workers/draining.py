@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
+import structlog
 from celery.signals import worker_shutting_down
 from celery.worker import state
+
+log = structlog.get_logger(__name__)
 
 
 def solo_stopping() -> bool:
@@ -17,11 +21,16 @@ def solo_stopping() -> bool:
 
 
 class DrainFile:
-    """Prefork children never see the parent's flags: the parent leaves a file, its children look for it."""
+    """Prefork children never see the parent's flags: the parent leaves a file, its children look for it.
 
-    def __init__(self, folder: Path | None = None) -> None:
+    A parent that is not through `limit_seconds` after that ends all the same, and its children with it.
+    """
+
+    def __init__(self, limit_seconds: float, folder: Path | None = None) -> None:
+        self._limit_seconds = limit_seconds
         self._path = (folder or Path(tempfile.gettempdir())) / f"trivet-drain-{os.getpid()}"
         self._path.unlink(missing_ok=True)
+        self._limit: threading.Timer | None = None
 
     def watch(self) -> None:
         """Leave the file when the parent begins to shut down."""
@@ -37,3 +46,13 @@ class DrainFile:
 
     def _touch(self, **_: Any) -> None:
         self._path.touch()
+        # SIGTERM may come twice, and the first one counts.
+        if self._limit is None:
+            self._limit = threading.Timer(self._limit_seconds, self._cut)
+            self._limit.daemon = True
+            self._limit.start()
+
+    def _cut(self) -> None:
+        log.warning("drain.cut", seconds=self._limit_seconds)
+        self.remove()
+        os._exit(0)

@@ -12,24 +12,26 @@ from typing import Any
 from celery.signals import setup_logging, worker_process_init, worker_process_shutdown, worker_ready, worker_shutdown
 
 from trivet.broker import celery_ringer, make_app, queue_names
-from trivet.clock import SystemClock
 from trivet.encoder import Encoder
 from trivet.errors import InvalidRequest, TrivetError
 from trivet.faults import arm_all
 from trivet.ledger import open_ledger
 from trivet.ledger.queues import served_queues
 from trivet.logs import bind_process, configure
-from trivet.names import ACCEPT_QUEUE, Role, Stage
+from trivet.names import ACCEPT_QUEUE, STAGE_ROLES, Role, Stage
 from trivet.settings import Settings
 from trivet.stages.prepare import warm
 from trivet.stages.process import StageProcess, close_current, current, opens_with
-from trivet.stages.sweep import sweep_forever
 from trivet.stores import open_store
 from trivet.stores.selftest import check_conditional_writes
 from workers.draining import DrainFile, solo_stopping
+from workers.loops import roles_loops, run_loops
 
 #: Celery's own names, passed through to `worker_main`.
 _QUIET = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+
+#: What the parent of a prefork pool may take to stop beyond what its children may.
+_PARENT_SECONDS = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,23 +51,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         setup_logging.connect(lambda **_: None, weak=False)
         bind_process(roles=options.roles)
         arm_all(settings.faults)
-        if Role.SWEEP in roles:
-            if len(roles) > 1:
-                raise InvalidRequest("The role sweep runs in a process of its own.", hint="Start it beside the others.")
-            return _sweep(settings)
+        if STAGE_ROLES.isdisjoint(roles):
+            return _loop(settings, roles)
+        if not STAGE_ROLES.issuperset(roles):
+            loops = ", ".join(role for role in roles if role not in STAGE_ROLES)
+            raise InvalidRequest(
+                f"The role {loops} runs in another process than prepare, embed and commit.",
+                hint="Start it beside the others.",
+            )
         return _work(settings, [Stage(role) for role in roles], options.concurrency)
     except TrivetError as error:
         print(f"worker: {error}", file=sys.stderr)  # noqa: T201 - the supervisor's log is this process' stderr
         return 3
 
 
-def _sweep(settings: Settings) -> int:
+def _loop(settings: Settings, roles: Sequence[Role]) -> int:
     stopped: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: stopped.append(received))
-    ledger = open_ledger(settings, celery_ringer(make_app(settings)))
-    _announce(settings)
-    sweep_forever(ledger, settings, SystemClock(), lambda: bool(stopped))
+    run_loops(settings, roles_loops(roles), lambda: bool(stopped), lambda: _announce(settings))
     return 0
 
 
@@ -80,6 +84,7 @@ def _work(settings: Settings, roles: Sequence[Stage], concurrency: int) -> int:
     keys = served_queues(encoder.identity.encoder_key, encoder.passport.dtype) if encoder else ()
     queues = queue_names(roles, keys) + ([ACCEPT_QUEUE] if Stage.PREPARE in roles else [])
     app = make_app(settings, include=["tasks.stages", "tasks.accept"], queues=queues)
+    app.conf.worker_consumer = "workers.consumer:PatientConsumer"
     app.set_current()
 
     def opened(stopping: Callable[[], bool]) -> Callable[[], StageProcess]:
@@ -94,7 +99,7 @@ def _work(settings: Settings, roles: Sequence[Stage], concurrency: int) -> int:
 
     if Stage.PREPARE in roles:
         warm(settings)
-    drain = DrainFile()
+    drain = DrainFile(settings.drain_seconds + _PARENT_SECONDS)
     drain.watch()
     opens_with(opened(solo_stopping if solo else drain.stopping))
     _follow_process_life(solo)

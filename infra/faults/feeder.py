@@ -15,7 +15,7 @@ from infra.faults.judge import Given
 from infra.faults.site import Site
 from trivet.client import Trivet
 from trivet.embedded.process import Child, spawn
-from trivet.errors import LedgerUnavailable, UnknownTask
+from trivet.errors import LedgerUnavailable, UnknownCollection, UnknownTask
 from trivet.settings import Settings
 from trivet.supervisor.workers import environment
 from trivet.values import Outputs, Pipeline
@@ -124,7 +124,8 @@ class ThreadFeeder:
         while not self._stop.is_set():
             try:
                 task_id = ingest(self._client, self._site, number)
-            except LedgerUnavailable:
+            except (LedgerUnavailable, UnknownCollection):
+                # A collection is unknown between the loss of Redis and the end of a rebuild.
                 self.refused += 1
                 self._stop.wait(_PAUSE_SECONDS)
             else:

@@ -53,13 +53,15 @@ def silencing_redis(seconds: float, after: float) -> Strikes:
 
 
 def cutting_redis(every: float) -> Strikes:
-    """Every connection to Redis is reset again and again."""
+    """Every connection to Redis is cut again and again."""
 
     def strikes(scene: Scene) -> Iterator[float]:
         assert scene.redis_proxy is not None, "the row goes through a proxy"
-        while not scene.finished():
+        while True:
             yield every
-            scene.redis_proxy.reset()
+            if scene.finished():
+                return
+            scene.redis_proxy.cut()
             scene.faults += 1
 
     return strikes
@@ -73,7 +75,7 @@ def failing_s3(policy: Policy) -> Strikes:
         scene.s3_proxy.policy = policy
         while not scene.finished():
             yield 0.5
-            scene.faults = scene.s3_proxy.mishaps
+            scene.faults = scene.s3_proxy.struck
         scene.s3_proxy.policy = passing
 
     return strikes
@@ -88,14 +90,16 @@ def s3_outage(seconds: float, after: float) -> Strikes:
         scene.s3_proxy.policy = refusing
         yield seconds
         scene.s3_proxy.policy = passing
-        scene.faults = scene.s3_proxy.mishaps
+        scene.faults = scene.s3_proxy.struck
         scene.outage_over()
 
     return strikes
 
 
-def wiping(share: float) -> Strikes:
-    """FLUSHALL once so many of the tasks have ended, then `rebuild`; what is unknown then is given in again."""
+def wiping(share: float, *, ask_again: bool) -> Strikes:
+    """FLUSHALL once this share of the tasks has ended, then `rebuild`; clients that `ask_again` do so for what is
+    unknown then, with the key that they had used before.
+    """
 
     def strikes(scene: Scene) -> Iterator[float]:
         while scene.ended() < share * scene.feeder.tasks:
@@ -107,8 +111,10 @@ def wiping(share: float) -> Strikes:
 
         rebuild(scene.settings)
         scene.outage_over()
-        scene.restarted = scene.feeder.give_unknown_again(scene.recorder.ended)
-        yield 0.5
+        while not scene.feeder.done:
+            yield 0.1
+        if ask_again:
+            scene.restarted = scene.feeder.give_unknown_again(scene.recorder.ended)
 
     return strikes
 

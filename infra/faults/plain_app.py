@@ -39,7 +39,7 @@ app.conf.update(
 )
 
 
-@app.task(name="plain.work")
+@app.task(name="plain.work")  # type: ignore[untyped-decorator] # Celery's are
 def work(number: int) -> None:
     """As a task that does something: it takes a while, then leaves its trace in one transaction."""
     time.sleep(_TASK_SECONDS)

@@ -33,6 +33,8 @@ class Recorder:
         self.path = path
         #: Task id → its first terminal state.
         self.ended: dict[str, str] = {}
+        #: Ids of all events.
+        self.ids: set[str] = set()
         #: Entries that were read; it grows as long as anything happens.
         self.count = 0
         self._key = f"{settings.redis_prefix}events"
@@ -86,7 +88,9 @@ class Recorder:
             self._last = at
             self.count += 1
             self._file.write(fields["event"] + "\n")
-            data = json.loads(fields["event"])["data"]
+            event = json.loads(fields["event"])
+            self.ids.add(event["id"])
+            data = event["data"]
             if TaskState(data["state"]).terminal:
                 self.ended.setdefault(data["task_id"], data["state"])
         self._file.flush()

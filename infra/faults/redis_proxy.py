@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -43,7 +42,7 @@ class RedisProxy:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join(5)
-        self.reset()
+        self.cut()
 
     def blackhole(self, on: bool) -> None:
         """Let nothing through in either direction; what was sent arrives once it is over, as TCP sends it again."""
@@ -52,14 +51,12 @@ class RedisProxy:
         else:
             self._passing.set()
 
-    def reset(self) -> None:
+    def cut(self) -> None:
         """Cut every connection at once."""
         with self._lock:
             sockets, self._sockets = self._sockets, set()
         for each in sockets:
             with suppress(OSError):
-                # Lingering for no time makes the kernel send RST in place of FIN.
-                each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
 

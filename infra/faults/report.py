@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 
 from infra.faults.scene import Result
 
@@ -27,6 +28,18 @@ def table(results: Sequence[Result]) -> str:
     """A Markdown table."""
     lines = [f"| {' | '.join(_HEAD)} |", "|" + "---|" * len(_HEAD)]
     return "\n".join([*lines, *(f"| {' | '.join(_cells(result))} |" for result in results)])
+
+
+def write(page: Path, name: str, text: str) -> None:
+    """Put the text between `<!-- NAME -->` and `<!-- /NAME -->` of the page; without them, at its end."""
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    block = f"{begin}\n\n{text}\n\n{end}"
+    before = page.read_text("utf-8") if page.exists() else ""
+    head, found, rest = before.partition(begin)
+    if found:
+        page.write_text(head + block + rest.partition(end)[2], "utf-8")
+    else:
+        page.write_text(f"{before}{block}\n", "utf-8")
 
 
 def line(result: Result) -> str:

@@ -63,7 +63,8 @@ def run_row(row: Row, base: Settings, folder: Path) -> Result:
         if valkey is not None:
             changes |= valkey.settings()
         site = stack.enter_context(serving(lambda number: _text(row, number)))
-        settings = base.model_copy(update={**changes, "allow_addresses": (site.place,)})
+        allowed = (site.place, *changes.get("allow_addresses", ()))
+        settings = base.model_copy(update={**changes, "allow_addresses": allowed})
         redis_proxy, s3_proxy, seen_by_workers = _proxies(row, settings, rng, stack)
         folder.mkdir(parents=True, exist_ok=True)
         recorder = Recorder(settings, folder / "events.jsonl")
@@ -76,7 +77,6 @@ def run_row(row: Row, base: Settings, folder: Path) -> Result:
         stack.callback(recovery.close)
         scene = Scene(settings, fleet, feeder, recorder, recovery, folder, rng, valkey, redis_proxy, s3_proxy)
         fleet.start_all(row.workers)
-        feeder.start()
         _drive(scene, row)
         time.sleep(min(_MOST_SETTLE_SECONDS, 1.5 * settings.lease_seconds))
         extra = (*scene.violations, *row.check(scene))
@@ -103,6 +103,7 @@ def _drive(scene: Scene, row: Row) -> None:
     deadline = time.monotonic() + row.seconds
     strikes = row.strikes(scene)
     due = time.monotonic() + next(strikes, math.inf)
+    scene.feeder.start()
     while due < math.inf or not scene.finished():
         now = time.monotonic()
         scene.look()

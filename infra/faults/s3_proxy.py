@@ -13,7 +13,8 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 #: Method of a request → what becomes of it: "ok"; "drop before" or "drop after" it was done (the connection closes
-#: without an answer); an error's status as text; "wait SECONDS", after which it is done.
+#: without an answer); "cut" (it is done, and the connection closes in the middle of the answer); an error's status as
+#: text; "wait SECONDS", after which it is done.
 Policy = Callable[[str], str]
 
 _CODES = {"409": "ConditionalRequestConflict", "500": "InternalError", "503": "SlowDown"}
@@ -40,7 +41,7 @@ class S3Proxy:
     def __init__(self, target: str, policy: Policy = passing) -> None:
         self.policy = policy
         #: Requests that met a mishap.
-        self.mishaps = 0
+        self.struck = 0
         self.requests = 0
         self._lock = threading.Lock()
         proxy, address = self, urlsplit(target)
@@ -69,21 +70,21 @@ class S3Proxy:
                 else:
                     if mishap.startswith("wait "):
                         time.sleep(float(mishap.removeprefix("wait ")))
-                    self.pass_on(body, silent=mishap == "drop after")
+                    self.pass_on(body, mishap)
 
-            def pass_on(self, body: bytes, *, silent: bool) -> None:
+            def pass_on(self, body: bytes, mishap: str) -> None:
                 if self._upstream is None:
                     self._upstream = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
                 headers = {k: v for k, v in self.headers.items() if k.lower() not in ("expect", "connection")}
                 self._upstream.request(self.command, self.path, body, headers)
                 response = self._upstream.getresponse()
                 content = response.read()
-                if silent:
+                if mishap == "drop after":
                     self.close_connection = True
                 else:
-                    self.answer(response.status, dict(response.getheaders()), content)
+                    self.answer(response.status, dict(response.getheaders()), content, cut=mishap == "cut")
 
-            def answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
+            def answer(self, status: int, headers: dict[str, str], content: bytes, *, cut: bool = False) -> None:
                 self.send_response_only(status)
                 for name, value in headers.items():
                     if name.lower() not in ("connection", "transfer-encoding", "content-length"):
@@ -91,7 +92,10 @@ class S3Proxy:
                 length = headers.get("Content-Length", "0") if self.command == "HEAD" else str(len(content))
                 self.send_header("Content-Length", length)
                 self.end_headers()
-                if self.command != "HEAD":
+                if cut:
+                    self.wfile.write(content[: len(content) // 2])
+                    self.close_connection = True
+                elif self.command != "HEAD":
                     self.wfile.write(content)
 
             do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = forward  # noqa: N815 - http.server looks for these
@@ -112,7 +116,7 @@ class S3Proxy:
         with self._lock:
             mishap = self.policy(method)
             self.requests += 1
-            self.mishaps += mishap != "ok"
+            self.struck += mishap != "ok"
         return mishap
 
     def __enter__(self) -> Self:

@@ -33,12 +33,12 @@ QUICK: Mapping[str, Any] = {
 SWEEP = Start("sweep", "sweep")
 
 
-def crew(cpu: int = 1, embed: int = 1) -> tuple[Start, ...]:
+def crew(cpu: int = 1, embed: int = 1, **changes: Any) -> tuple[Start, ...]:
     """Workers as `trivet up` starts them: prepare and commit in prefork workers, embed beside, one sweeper."""
     return (
         SWEEP,
-        *(Start(f"cpu-{n}", "prepare,commit", 2) for n in range(cpu)),
-        *(Start(f"embed-{n}", "embed") for n in range(embed)),
+        *(Start(f"cpu-{n}", "prepare,commit", 2, changes) for n in range(cpu)),
+        *(Start(f"embed-{n}", "embed", 1, changes) for n in range(embed)),
     )
 
 

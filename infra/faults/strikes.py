@@ -16,8 +16,10 @@ def killing(role: str, every: float) -> Strikes:
     """`kill -9` of one worker's main process; a supervisor would start it again at once, and so does this."""
 
     def strikes(scene: Scene) -> Iterator[float]:
-        while not scene.finished():
+        while True:
             yield every
+            if scene.finished():
+                return
             worker = _any(scene, role)
             if worker is not None:
                 _kill(scene, worker)
@@ -45,8 +47,10 @@ def killing_children(role: str, every: float) -> Strikes:
     """`kill -9` of one prefork child; Celery starts another."""
 
     def strikes(scene: Scene) -> Iterator[float]:
-        while not scene.finished():
+        while True:
             yield every
+            if scene.finished():
+                return
             worker = _any(scene, role)
             children = worker.children() if worker is not None else []
             if children:
@@ -78,8 +82,10 @@ def freezing(role: str, every: float) -> Strikes:
     """SIGSTOP of one worker with its children for two leases, then SIGCONT: it goes on with work that others have."""
 
     def strikes(scene: Scene) -> Iterator[float]:
-        while not scene.finished():
+        while True:
             yield every
+            if scene.finished():
+                return
             worker = _any(scene, role)
             if worker is None:
                 continue
@@ -95,8 +101,10 @@ def terminating(every: float) -> Strikes:
     """SIGTERM of every worker, which must end by itself in time, with nothing held and nothing charged."""
 
     def strikes(scene: Scene) -> Iterator[float]:
-        while not scene.finished():
+        while True:
             yield every
+            if scene.finished():
+                return
             grace = scene.settings.stop_seconds
             workers = list(scene.fleet.workers.values())
             if not all(worker.ready.exists() for worker in workers):
@@ -124,19 +132,6 @@ def watching(count: Callable[[Scene], int]) -> Strikes:
         while not scene.finished():
             yield 0.5
         scene.faults = count(scene)
-
-    return strikes
-
-
-def together(*several: Strikes) -> Strikes:
-    """The first one's strikes, with the others begun beside it; these must strike by themselves."""
-
-    def strikes(scene: Scene) -> Iterator[float]:
-        others = [each(scene) for each in several[1:]]
-        for pause in several[0](scene):
-            for other in others:
-                next(other, None)
-            yield pause
 
     return strikes
 

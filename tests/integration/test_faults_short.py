@@ -8,21 +8,30 @@ from typing import Any
 
 import pytest
 
-from infra.faults import rows
+from infra.faults import server_rows, strikes
 from infra.faults.judge import Given, SeenObject, Verdict, judge
 from infra.faults.run import run_row
-from infra.faults.scene import Row
+from infra.faults.scene import Row, crew
 from trivet.names import EventKind
 from trivet.settings import Settings
 from trivet.values import Current, Event, Manifest, Part, TaskState
 
 TASKS = 20
 
+KILLS = 4
+
 SHORT = (
-    rows.kill("prepare", every=1.5, tasks=TASKS),
-    rows.kill("embed", every=1.5, tasks=TASKS),
-    rows.doorbells(tasks=TASKS),
-    rows.s3_5xx(tasks=TASKS),
+    Row(
+        name="kill",
+        stage="all",
+        what="`kill -9` of workers that hold work, each role in turn.",
+        # So few that no item can be in the hands of a killed worker too often.
+        strikes=strikes.killing_holders(("embed", "prepare"), KILLS, 0.3),
+        tasks=TASKS,
+        workers=crew(cpu=2, embed=2, faults="embed.after_forward:sleep:0.5,prepare.after_allocate:sleep:0.2"),
+    ),
+    server_rows.doorbells(tasks=TASKS),
+    server_rows.s3_5xx(tasks=TASKS),
 )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from trivet.errors import InvalidRequest, TransientError
+from trivet.errors import EncoderOutOfMemory, InvalidRequest, TransientError
 from trivet.faults import arm, arm_all, disarm, fault
 
 
@@ -81,4 +81,33 @@ def test_a_kill_ends_the_process_there_and_then(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["a", "a:explode", ":kill", "a:kill:soon", "a:sleep", "a:sleep:long", "a:raise:-"])
 def test_what_is_no_fault_is_refused_in_one_sentence(text: str) -> None:
     with pytest.raises(InvalidRequest, match="TRIVET_FAULTS"):
+        arm_all(text)
+
+
+def test_out_of_memory_comes_every_nth_time_and_is_counted(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    arm_all(f"a:oom:2:{log}")
+    for _ in range(2):
+        fault("a")
+        with pytest.raises(EncoderOutOfMemory):
+            fault("a")
+    assert log.stat().st_size == 2
+
+
+def test_a_poison_kills_only_whoever_works_on_that_text() -> None:
+    script = (
+        "from trivet.faults import arm_all, fault\n"
+        "arm_all('a:kill-if:POISON')\n"
+        "fault('a'); fault('a', lambda: 'healthy'); fault('b', lambda: 'POISON')\n"
+        "print('alive', flush=True)\n"
+        "fault('a', lambda: 'some POISON here')\n"
+        "print('still alive', flush=True)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (ran.stdout, ran.returncode) == ("alive\n", -signal.SIGKILL)
+
+
+@pytest.mark.parametrize("text", ["a:oom", "a:oom:0:/log", "a:oom:2", "a:kill-if", "a:kill-if:"])
+def test_the_newer_verbs_want_what_they_need(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="which is no fault"):
         arm_all(text)

@@ -15,7 +15,7 @@ from typing import Any
 
 import typer
 
-from trivet.cli import collection, doctor, events, ingest, models, search, system, tasks, verbs
+from trivet.cli import collection, doctor, events, ingest, models, repair, search, system, tasks, verbs
 from trivet.cli.common import Common, start_hint, warn_of_unknown_variables
 from trivet.errors import (
     IdempotencyConflict,
@@ -77,7 +77,7 @@ def _common(
     ctx.obj = Common(namespace, redis_url, state_dir)
 
 
-for _group in (system, collection, ingest, tasks, verbs, events, search, models, doctor):
+for _group in (system, collection, ingest, tasks, verbs, events, search, models, repair, doctor):
     _group.register(app)
 
 

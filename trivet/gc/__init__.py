@@ -1,15 +1,13 @@
 """Garbage collection: removes from S3 what no reader, no task and no rebuild can need any more.
 
 Every rule is in `trivet.gc.rules`. Nothing is removed before the ledger has answered and shown that it is the one that
-belongs to this bucket (`trivet.marks`); and of an object nothing while a task of it is active or waits, which is asked
-once more right before each removal.
+belongs to this bucket (`trivet.marks`); and of an object nothing while a task of it is active or waits: while something of an object
+is removed, none can start.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from importlib import util
 
 import structlog
 
@@ -20,9 +18,10 @@ from trivet.gc.records import collect_records, forget_ended
 from trivet.gc.report import Collecting, GcReport
 from trivet.ledger.redis import RedisLedger
 from trivet.marks import check_mark
-from trivet.rebuild import collections
-from trivet.records import put_collection, read_record
+from trivet.purge import run_purges
+from trivet.records import layouts, put_collection, read_record
 from trivet.settings import Settings
+from trivet.stages.context import worker_name
 from trivet.stores import ObjectStore, open_store
 from trivet.stores.layout import Layout, top
 from trivet.values import Collection
@@ -53,19 +52,33 @@ def collect(
     """
     ledger, store = ledger or RedisLedger(settings), store or open_store(settings)
     check_mark(settings, ledger, store)
-    work = Collecting(settings, ledger, store, clock or SystemClock(), dry_run, stopping)
-    for layout in collections(settings, store):
-        if stopping():
-            break
-        if not dry_run:
-            _refresh(work, layout)
-        collect_objects(work, layout)
-        collect_records(work, layout)
-    if not dry_run:
-        work.counts["uploads"] += store.abort_uploads(top(settings), work.now - settings.gc_grace_hours * 3600)
+    work = Collecting(settings, ledger, store, clock or SystemClock(), dry_run, stopping, worker_name())
+    if dry_run:
+        _round(work)
+    else:
+        work.keep_turn()
+        try:
+            ledger.open_what_was_shut()
+            _round(work)
+        finally:
+            ledger.end_gc_turn(work.owner)
     report = work.report()
     log.info("garbage.collected", dry_run=dry_run, **{name: n for name, n in work.counts.items() if n})
     return report
+
+
+def _round(work: Collecting) -> None:
+    for layout in layouts(work.settings, work.store):
+        if work.stopping():
+            return
+        work.keep_turn()
+        if not work.dry_run:
+            _refresh(work, layout)
+        collect_records(work, layout)
+        collect_objects(work, layout)
+    if not work.dry_run:
+        old = work.now - work.settings.gc_grace_hours * 3600
+        work.counts["uploads"] += work.store.abort_uploads(top(work.settings), old)
 
 
 def _refresh(work: Collecting, layout: Layout) -> None:
@@ -86,14 +99,15 @@ def collect_forever(settings: Settings, stopping: Callable[[], bool]) -> None:
     Whatever is unreachable is waited for.
     """
     ledger, store, clock = RedisLedger(settings), open_store(settings), SystemClock()
-    due, since = clock.monotonic(), None
+    due, since, me = clock.monotonic(), None, worker_name()
     while not stopping():
         try:
             if clock.monotonic() >= due:
                 collect(settings, ledger=ledger, store=store, clock=clock, stopping=stopping)
                 due = clock.monotonic() + settings.gc_seconds
             since = forget_ended(settings, ledger, store, since)
-            _purge(settings, ledger, store)
+            _open_left(ledger, me)
+            run_purges(settings, ledger, store, clock=clock)
         except TrivetError as error:
             log.warning("collecting.failed", code=error.code, error=str(error))
             # What a round could not do, the next one will: an outage is no reason to knock all the time.
@@ -101,8 +115,11 @@ def collect_forever(settings: Settings, stopping: Callable[[], bool]) -> None:
         _nap(clock, stopping)
 
 
-def _purge(settings: Settings, ledger: RedisLedger, store: ObjectStore) -> None:
-    """PLACEHOLDER"""
+def _open_left(ledger: RedisLedger, me: str) -> None:
+    """An object that a killed process keeps shut is opened once its turn is over."""
+    if ledger.gc_turn(me):
+        ledger.open_what_was_shut()
+        ledger.end_gc_turn(me)
 
 
 def _nap(clock: Clock, stopping: Callable[[], bool]) -> None:

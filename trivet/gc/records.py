@@ -24,7 +24,7 @@ _VISIBLE = (TaskState.COMPLETED, TaskState.DELETED)
 
 
 def collect_records(work: Collecting, layout: Layout) -> None:
-    """Both kinds, in full. A task that the ledger does not know may have been lost by it: its record grows old first."""
+    """Both kinds, in full. The ledger may have lost a task that it does not know: its record grows old first."""
     keyed = work.now - work.settings.idempotency_hours * 3600
     unknown = work.now - max(work.settings.task_retention_days * 86400, work.settings.gc_grace_hours * 3600)
     for stored, state in _with_states(work, layout.staged_records()):

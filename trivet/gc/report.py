@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from trivet.clock import Clock
+from trivet.errors import TransientError
 from trivet.ledger.redis import RedisLedger
 from trivet.settings import Settings
 from trivet.stores import ObjectStore
@@ -37,6 +38,11 @@ class GcReport:
     busy: int = 0
 
 
+def not_our_turn() -> TransientError:
+    """One process at a time removes."""
+    return TransientError("Another process collects garbage just now.", hint="Wait until it is done.")
+
+
 @dataclass(frozen=True, slots=True)
 class Collecting:
     """One round."""
@@ -47,12 +53,19 @@ class Collecting:
     clock: Clock
     dry_run: bool
     stopping: Callable[[], bool]
+    #: Who has the turn: one process at a time removes.
+    owner: str
     counts: Counter[str] = field(default_factory=Counter)
 
     @property
     def now(self) -> float:
         """Unix seconds."""
         return self.clock.now()
+
+    def keep_turn(self) -> None:
+        """Raise `TransientError` where another process has taken over, since this one was silent for long."""
+        if not self.dry_run and not self.ledger.gc_turn(self.owner):
+            raise not_our_turn()
 
     def report(self) -> GcReport:
         """What has been done so far."""

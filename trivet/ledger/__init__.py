@@ -84,6 +84,8 @@ class Restored:
     ended: TaskState | None = None
     manifest: str = ""
     receipt: Receipt | None = None
+    #: Whether the task's URLs are all there is to know; else a retry needs it given again.
+    url_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,7 @@ class Row:
             "created": str(int(self.created * 1000)),
             "updated": str(int(self.updated * 1000)),
             "generation": str(self.generation or ""),
+            "queue": self.queue,
             "shards": str(self.shards),
             "shards_done": str(self.shards_done or ""),
             "tokens": str(self.tokens),

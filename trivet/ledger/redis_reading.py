@@ -87,7 +87,7 @@ class RedisReader:
             folder = resources.files("trivet.ledger") / "lua"
             text = "\n".join((folder / f"{part}.lua").read_text() for part in (*_SHARED, name))
             # A full Redis must still let work be finished, or it stays full: only new tasks are refused.
-            flags = "" if name == "accept" else "#!lua flags=allow-oom\n"
+            flags = "" if name in ("accept", "restore") else "#!lua flags=allow-oom\n"
             self._scripts[name] = self._client.register_script(flags + text)
         script = self._scripts[name]
         return self._do(lambda: script(keys=[self._prefix], args=[*self._head, *arguments], client=client))

@@ -12,6 +12,12 @@ from trivet.ledger.redis_reading import RedisReader
 from trivet.values import TaskState, dump
 
 _PAGE = 500
+#: How long a process may be silent before another collects garbage.
+_TURN_MS = 30_000
+#: What stands in the place of an object's active task while garbage collection removes something of it.
+_GC = "gc"
+#: In place of a secret URL that is not remembered; no URL is this.
+_UNKNOWN = "?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,7 @@ class RedisRestoring(RedisReader):
             task.object_id,
             task.lane,
             task.url,
-            task.secret_url,
+            task.secret_url if restored.url_known else _UNKNOWN,
             task.metadata,
             task.media_type,
             task.idempotency_key,
@@ -96,6 +102,36 @@ class RedisRestoring(RedisReader):
         """Whether a task of the object is active or waits."""
         key = self._key("object", namespace, collection, object_id)
         return any(self._do(lambda: self._client.hmget(key, "active", "waiting")))
+
+    def gc_turn(self, owner: str) -> bool:
+        """Whether this process is the one that collects garbage: it is, until it has been silent for half a minute."""
+        key = self._key("gc_turn")
+        if self._do(lambda: self._client.set(key, owner, nx=True, px=_TURN_MS)):
+            return True
+        return self._do(lambda: self._client.get(key)) == owner and bool(
+            self._do(lambda: self._client.pexpire(key, _TURN_MS))
+        )
+
+    def end_gc_turn(self, owner: str) -> None:
+        """Let another one at it."""
+        if self._do(lambda: self._client.get(self._key("gc_turn"))) == owner:
+            self._do(lambda: self._client.delete(self._key("gc_turn")))
+
+    def shut_object(self, namespace: str, collection: str, object_id: str) -> bool:
+        """Let no task of the object start until it is opened; False where one is active or waits. One at a time."""
+        key = self._key("object", namespace, collection, object_id)
+        return str(self._run("purge_begin", _GC, key, f"{namespace}/{collection}/{object_id}")) == "shut"
+
+    def open_object(self, namespace: str, collection: str, object_id: str) -> None:
+        """Let its tasks start again, those that came meanwhile too."""
+        self._ring(self._run("purge_end", _GC, self._key("object", namespace, collection, object_id)))
+
+    def open_what_was_shut(self) -> None:
+        """Whoever shut an object and died has left it so."""
+        left = self._do(lambda: self._client.get(self._key("purge_shut", _GC)))
+        if left:
+            namespace, collection, object_id = left.split("/")
+            self.open_object(namespace, collection, object_id)
 
     def ended(self, task_ids: Sequence[str]) -> set[str]:
         """Those that the ledger has and that have ended. One that it does not have is not ended, but unknown."""

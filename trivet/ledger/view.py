@@ -104,26 +104,30 @@ def _because(
     if not items:
         return "It has no open work item.", "Run: trivet audit --repair"
     item = items[0]
-    stage = f"{item.stage} worker"
+    stage = f"{'an' if item.stage is Stage.EMBED else 'a'} {item.stage} worker"
+    scopes = (view.namespace, f"{view.namespace}/{view.collection}")
+    # What came since the pause stands in line until a worker comes by.
+    scope = next((scope for scope in scopes if scope in paused), None)
     if item.state == "leased":
         return (
-            f"A {stage} ({item.worker}) works on it.",
+            f"{stage.capitalize()} ({item.worker}) works on it.",
             "The worker finishes it, or its lease ends and another takes it.",
         )
     if item.state == "due":
         cause = view.error.message if view.error else "An attempt failed."
         return f"The last attempt failed: {cause}", f"It is tried again in {max(0.0, item.retry_seconds or 0):.0f} s."
+    if scope:
+        return f"{scope} is paused: {paused[scope]}.", f"It goes on after: trivet resume {scope}"
     if item.state == "parked":
-        scope = view.namespace if view.namespace in paused else f"{view.namespace}/{view.collection}"
-        return (
-            f"{scope} is paused: {paused.get(scope, 'about to be resumed')}.",
-            f"It goes on after: trivet resume {scope}",
-        )
-    return f"It waits for a {stage}{_served(item, workers)}.", _turn(item)
+        return "It was held up by a pause.", "It is put back in line within seconds."
+    return f"It waits for {stage}{_served(item, workers)}.", _turn(item)
 
 
 def _ended(view: TaskView) -> str:
-    return f"{view.error.message}" if view.error else f"{_NEXT[view.state][0].upper()}{_NEXT[view.state][1:]}."
+    # A cancelled task may have failed before; that is not why it ended.
+    if view.error and view.state is TaskState.FAILED:
+        return view.error.message
+    return f"{_NEXT[view.state][0].upper()}{_NEXT[view.state][1:]}."
 
 
 def _served(item: ItemView, workers: Mapping[str, Mapping[str, Any]]) -> str:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 import structlog
+from pydantic import ValidationError
 
 from trivet.clock import Clock, SystemClock
-from trivet.errors import LeaseLost, LedgerUnavailable
+from trivet.errors import LeaseLost, LedgerUnavailable, NotUnderstood
 from trivet.ledger import Ledger
 from trivet.names import Stage
 from trivet.retry import Decision, decide, encodable, unexpected
@@ -28,6 +29,13 @@ log = structlog.get_logger(__name__)
 def never() -> bool:
     """The stop check of a process that nobody stops."""
     return False
+
+
+def not_understood(what: str, error: ValidationError) -> NotUnderstood:
+    """What a worker makes of a value in a work item that its own version cannot read."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or what
+    return NotUnderstood(f"The {what} of this work item is of another version: {where}: {first['msg'].lower()}.")
 
 
 def worker_name() -> str:
@@ -94,6 +102,7 @@ class StageContext:
 
     def close(self) -> None:
         """Give back what is still held and strike the worker off."""
+        # First, or a heartbeat would bring it back.
         self.keeper.close()
         try:
             given = self.ledger.farewell(self.worker)
@@ -108,10 +117,11 @@ def open_context(
     store: ObjectStore,
     roles: Sequence[Stage],
     *,
+    queues: Sequence[str] = (),
     stopping: Callable[[], bool] = never,
 ) -> StageContext:
-    """A context with a running lease keeper."""
+    """A context with a running lease keeper, which tells the ledger what `queues` of it this worker serves."""
     worker = worker_name()
-    info = json.dumps({"roles": list(roles), "host": socket.gethostname(), "pid": os.getpid()})
+    info = json.dumps({"roles": list(roles), "queues": list(queues), "host": socket.gethostname(), "pid": os.getpid()})
     keeper = LeaseKeeper(ledger, settings, worker, roles, info)
     return StageContext(settings, ledger, store, worker, keeper, stopping=stopping)

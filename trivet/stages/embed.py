@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import structlog
+from pydantic import ValidationError
 
 from trivet.commit import made_by, put_part
 from trivet.encoder import Encoder, Legs
@@ -22,9 +23,11 @@ from trivet.ledger.queues import served_queues
 from trivet.names import Stage
 from trivet.parts.staging import read_shard
 from trivet.parts.writer import gather, part_bytes
-from trivet.stages.context import StageContext
+from trivet.stages.budget import ForwardBudget
+from trivet.stages.context import StageContext, not_understood
 from trivet.stages.forward import Failed, Work, forward
 from trivet.stages.uploads import Uploads
+from trivet.stages.watchdog import BROKEN_STATUS, Watchdog
 from trivet.stores.layout import Layout
 from trivet.values import Lease, Spec, dump
 
@@ -32,8 +35,6 @@ log = structlog.get_logger(__name__)
 
 #: A claim of tiny shards: more than this is not worth its round trips.
 _MOST_SHARDS = 256
-#: EX_SOFTWARE: supervisors start another process.
-_BROKEN_STATUS = 70
 
 
 @dataclass
@@ -41,7 +42,7 @@ class _Claim:
     """Leased shards whose chunks are on their way."""
 
     fetches: list[tuple[Lease, Future[Work]]] = field(default_factory=list)
-    #: The ledger did not answer: what waits there is not known.
+    #: The ledger did not answer, or was not asked: what waits there is not known.
     unanswered: bool = False
 
 
@@ -55,6 +56,8 @@ class EmbedLoop:
         self._queues = served_queues(encoder.identity.encoder_key, encoder.passport.dtype)
         self._fetchers = ThreadPoolExecutor(ctx.settings.io_threads, thread_name_prefix="fetch")
         self._uploads = Uploads(ctx.settings.io_threads, ctx.settings.upload_buffer_bytes)
+        self._budget = ForwardBudget(ctx.settings.forward_tokens)
+        self._watchdog = Watchdog(ctx.settings.forward_seconds, clock=ctx.clock, exit=exit)
         self._spec = lru_cache(maxsize=64)(self._load_spec)
         #: Leased, and neither settled nor on its way to S3: what must be given back however a loop ends.
         self._open: dict[tuple[str, int], Lease] = {}
@@ -94,6 +97,7 @@ class EmbedLoop:
 
     def close(self) -> None:
         """Write what is computed and end the threads."""
+        self._watchdog.close()
         self._fetchers.shutdown(wait=True, cancel_futures=True)
         self._uploads.close()
 
@@ -107,7 +111,7 @@ class EmbedLoop:
         self._give_back([lease for lease, _ in ahead.fetches])
         self._open.clear()
         self._uploads.drain()
-        self._exit(_BROKEN_STATUS)
+        self._exit(BROKEN_STATUS)
 
     def _stop(self, deadline: float) -> bool:
         return self._ctx.stopping() or self._ctx.clock.monotonic() >= deadline
@@ -131,7 +135,9 @@ class EmbedLoop:
         return _Claim([(lease, self._fetchers.submit(self._fetch, lease)) for lease in leases])
 
     def _claim_on(self) -> _Claim:
-        """As `_claim`; a ledger that does not answer is no reason to drop what is held."""
+        """As `_claim`; a ledger that does not answer is no reason to drop what is held. Nothing for one that stops."""
+        if self._ctx.stopping():
+            return _Claim(unanswered=True)
         try:
             return self._claim()
         except LedgerUnavailable as error:
@@ -154,7 +160,10 @@ class EmbedLoop:
         return Work(lease, chunks, spec.pipeline.outputs.colbert != "off")
 
     def _load_spec(self, spec_hash: str) -> Spec:
-        return self._ctx.ledger.spec(spec_hash)
+        try:
+            return self._ctx.ledger.spec(spec_hash)
+        except ValidationError as error:
+            raise not_understood("spec", error) from None
 
     # ------------------------------------------------------------ compute
 
@@ -163,7 +172,9 @@ class EmbedLoop:
         works = self._fetched(claim)
         rows: list[list[tuple[Legs, int] | None]] = [[None] * len(work.chunks) for work in works]
         open_chunks = [len(work.chunks) for work in works]
-        results = forward(self._encoder, works, ctx.settings.forward_tokens, lambda lease: not ctx.keeper.lost(lease))
+        results = forward(
+            self._encoder, works, self._budget, lambda lease: not ctx.keeper.lost(lease), self._watchdog.guard
+        )
         for result in results:
             if isinstance(result, Failed):
                 self._settle(works[result.work].lease, result.error)

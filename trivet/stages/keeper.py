@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import structlog
 
-from trivet.errors import LedgerUnavailable
+from trivet.errors import LedgerSchema, LedgerUnavailable
 from trivet.ledger import Ledger
 from trivet.ledger.refusals import lease_lost
 from trivet.names import Stage
@@ -85,11 +85,15 @@ class LeaseKeeper:
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
+        said = ""
         while not self._stop.is_set():
             try:
                 self.beat()
             except LedgerUnavailable as error:
-                log.warning("heartbeat.failed", error=error.message)
+                # A ledger of another version may stay that way for long: once is enough.
+                if error.message != said:
+                    log.warning("heartbeat.failed", error=error.message)
+                said = error.message if isinstance(error, LedgerSchema) else ""
             except Exception:
                 # A thread that ends takes all leases of the process with it.
                 log.exception("heartbeat.crashed")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from pydantic import ValidationError
 
 from trivet.chunking import language
 from trivet.commit import read_floor
@@ -23,7 +24,7 @@ from trivet.names import Stage
 from trivet.parts.plan import Plan, load_plan, planned_hash, source_key
 from trivet.records import CollectionMemory, StagedRecord, put_staged
 from trivet.settings import Settings
-from trivet.stages.context import StageContext
+from trivet.stages.context import StageContext, not_understood
 from trivet.stages.loop import one_by_one
 from trivet.stages.planning import build_plan
 from trivet.stores.layout import Layout
@@ -43,7 +44,10 @@ def run(ctx: StageContext, deadline: float) -> bool:
 def prepare(ctx: StageContext, lease: Lease) -> None:
     """Bring one task from its source to staged shards, or to its end where nothing has changed."""
     payload = json.loads(lease.payload)
-    pipeline = Collection.model_validate_json(payload["config"]).pipeline
+    try:
+        pipeline = Collection.model_validate_json(payload["config"]).pipeline
+    except ValidationError as error:
+        raise not_understood("collection", error) from None
     resolved = resolve(ctx.settings, pipeline.model_id, pipeline.revision)
     layout = Layout.of(ctx.settings, lease.namespace, lease.collection)
     current, floor = read_floor(ctx.store, layout, lease.object_id)

@@ -7,15 +7,21 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from trivet.encoder import Encoder
-from trivet.errors import LedgerUnavailable
+from trivet.errors import LedgerSchema, LedgerUnavailable
 from trivet.ledger import Ledger
+from trivet.ledger.queues import served_queues
 from trivet.names import Stage
 from trivet.settings import Settings
 from trivet.stages import commit, prepare
 from trivet.stages.context import StageContext, never, open_context
+from trivet.stages.lastcall import LastCall
 from trivet.stores import ObjectStore
 
 log = structlog.get_logger(__name__)
+
+#: How long a worker rests that has found a ledger of another version, and how often it looks whether it should stop.
+_FOREIGN_PAUSE_SECONDS = 5.0
+_LOOK_SECONDS = 0.25
 
 
 class StageProcess:
@@ -31,7 +37,11 @@ class StageProcess:
         encoder: Encoder | None = None,
         stopping: Callable[[], bool] = never,
     ) -> None:
-        self.ctx: StageContext = open_context(settings, ledger, store, roles, stopping=stopping)
+        queues = served_queues(encoder.identity.encoder_key, encoder.passport.dtype) if encoder else ()
+        self.ctx: StageContext = open_context(settings, ledger, store, roles, queues=queues, stopping=stopping)
+        self._last_call = LastCall(self.ctx)
+        #: What was wrong with the ledger's version when it was last said.
+        self._foreign = ""
         self._runs: dict[Stage, Callable[[float], bool]] = {
             Stage.PREPARE: lambda deadline: prepare.run(self.ctx, deadline),
             Stage.COMMIT: lambda deadline: commit.run(self.ctx, deadline),
@@ -45,7 +55,21 @@ class StageProcess:
             self._close.append(loop.close)
 
     def answer(self, stage: Stage, door: str, bell: str) -> None:
-        """A doorbell: work on the stage for up to `settings.loop_seconds`, then ring again if work is left."""
+        """A doorbell: work on the stage for up to `settings.loop_seconds`, then ring again if work is left.
+
+        A ledger of another version is left alone, for a worker that knows it or until it has been migrated.
+        """
+        try:
+            self._answer(stage, door, bell)
+        except LedgerSchema as error:
+            if error.message != self._foreign:
+                self._foreign = error.message
+                log.error("ledger.foreign", error=str(error))
+            self._rest()
+        else:
+            self._foreign = ""
+
+    def _answer(self, stage: Stage, door: str, bell: str) -> None:
         ctx = self.ctx
         ctx.ledger.answer(stage, door, bell, again=False)
         left = True
@@ -55,11 +79,17 @@ class StageProcess:
             if left:
                 self._ring_again(stage, door)
 
+    def _rest(self) -> None:
+        until = self.ctx.clock.monotonic() + _FOREIGN_PAUSE_SECONDS
+        while not self.ctx.stopping() and self.ctx.clock.monotonic() < until:
+            self.ctx.clock.sleep(_LOOK_SECONDS)
+
     def close(self) -> None:
         """Finish what is written, give the rest back."""
         for close in self._close:
             close()
         self.ctx.close()
+        self._last_call.close()
 
     def _ring_again(self, stage: Stage, door: str) -> None:
         try:

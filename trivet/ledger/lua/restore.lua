@@ -1,5 +1,5 @@
 -- Writes back a task that the ledger has lost. ARGV: …, task, namespace, collection, object, lane, redacted URL, full
--- URL or '', metadata, media type, idempotency key or '', fingerprint, its ttl ms, estimated bytes, kind, run, created
+-- URL, or ? where it is lost, or '', metadata, media type, idempotency key or '', fingerprint, its ttl ms, estimated bytes, kind, run, created
 -- ms, config or '', accepted | staged | a terminal state, spec hash, spec json, generation, queue, source, pages,
 -- chunks, manifest key, receipt json, then per shard its tokens and the hash of its inputs → {outcome, bells…}
 -- Of two tasks of one object the later stands: what the ledger has was accepted after what it has lost, or was
@@ -60,8 +60,8 @@ if config ~= '' and kind ~= 'delete' then
   also('model', model)
   also('config', intern_config(config))
 end
-if how == 'accepted' and ARGV[9] ~= '' and not rival then
-  redis.call('SET', key('url', id), ARGV[9])
+if ARGV[9] ~= '' and not rival and not TERMINAL[how] then
+  if ARGV[9] ~= '?' then redis.call('SET', key('url', id), ARGV[9]) end
   also('secret', 1)
 end
 if generation > 0 then also('generation', generation) end

@@ -1,0 +1,10 @@
+-- Prolongs leases. ARGV: …, lease ms, then endpoint, event, epoch of each → {`endpoint/event` of those that are lost}
+local lost = {}
+for i = 4, #ARGV, 3 do
+  if standing(ARGV[i], ARGV[i + 1], ARGV[i + 2]) == 'leased' then
+    redis.call('ZADD', key('sending'), now + tonumber(ARGV[3]), name_of(ARGV[i], ARGV[i + 1]))
+  else
+    table.insert(lost, name_of(ARGV[i], ARGV[i + 1]))
+  end
+end
+return lost
