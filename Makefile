@@ -52,6 +52,9 @@ big: .venv/.dev model ## 200 small objects beside one of 1,000 pages, with the e
 faults: .venv/.dev model ## Every fault, and what is lost under it (ROW=NAME: one; PLAIN=1: beside plain Celery)
 	@.venv/bin/python -m infra.faults $(if $(PLAIN),--plain) $(addprefix --row ,$(ROW)) $(if $(TASKS),--tasks $(TASKS)) $(if $(WRITE),--markdown docs/faults.md)
 
+machine: .venv/.dev ## More than 10,000 random steps through the ledger, held against its twin and its invariants
+	@.venv/bin/python -m pytest -q -s -n0 tests/contract/test_ledger_machine.py --hypothesis-profile=machine
+
 fit-heads: .venv/.dev model ## Fit the embedded model's heads anew
 	@.venv/bin/python -m infra.models.fit_heads --model $(MODEL)
 
@@ -79,4 +82,4 @@ $(MODEL_MADE): .venv/.runtime $(wildcard trivet/embedded/model*.py trivet/embedd
 	@.venv/bin/python -m trivet.embedded.model $(MODEL)
 	@touch $@
 
-.PHONY: help demo test check up down bench big faults fit-heads evaluate-heads install model clean overhead ledger-scale soak
+.PHONY: help demo test check up down bench big faults machine fit-heads evaluate-heads install model clean overhead ledger-scale soak

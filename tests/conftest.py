@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # A shared machine is slow at times, which says nothing about the code.
 hypothesis.settings.register_profile("trivet", deadline=None)
 hypothesis.settings.load_profile("trivet")
+# `make machine`: what looks at its name takes many more steps.
+hypothesis.settings.register_profile("machine", deadline=None)
 
 _BUCKET = "trivet-tests"
 _PROXIES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy", "ftp_proxy"}

@@ -64,7 +64,7 @@ def sift(element: bytes) -> dict[str, Any]:
             body if isinstance(body, bytes) else body.encode(),
             message.get("content-type"),
             message.get("content-encoding"),
-            accept=["json"],
+            accept=["application/json"],
         )
     except Exception as error:  # noqa: BLE001 - as above
         raise Unreadable(f"its body cannot be read ({type(error).__name__})") from None
@@ -144,13 +144,13 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc] # Kombu ships no types
         except Exception as error:
             if _of_the_connection(error, self.channel.connection_errors) or isinstance(error, ResponseError):
                 raise
-            self._bury_restored(tag, error)
+            self._bury_restored(tag, str(error) if isinstance(error, Unreadable) else type(error).__name__)
 
-    def _bury_restored(self, tag: Any, error: Exception) -> None:
+    def _bury_restored(self, tag: Any, why: str) -> None:
         with self.channel.conn_or_acquire() as client:
             element = client.hget(self.unacked_key, tag)
             self._remove_from_indices(tag).execute()
-        self.channel.bury(element or b"", f"it was left behind and cannot be put back ({type(error).__name__})")
+        self.channel.bury(element or b"", f"it was left behind and cannot be put back ({why})")
 
 
 class Channel(kombu_redis.Channel):  # type: ignore[misc] # as above
@@ -184,6 +184,20 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc] # as above
             log.error("queue.refused", error=str(error))
             self.clock.sleep(_REFUSED_PAUSE_SECONDS)
             raise kombu_redis.Empty from None
+
+    def _do_restore_message(
+        self, payload: Any, exchange: Any, routing_key: Any, pipe: Any, leftmost: bool = False
+    ) -> None:
+        # Kombu would drop what it cannot put back.
+        _envelope(payload)
+        super()._do_restore_message(payload, exchange, routing_key, pipe, leftmost)
+
+    def _size(self, queue: str) -> int:
+        try:
+            return int(super()._size(queue))
+        except ResponseError:
+            # Said when it is read; a worker declares queues before that.
+            return 0
 
     def bury(self, element: bytes | str, why: str) -> None:
         """Put an element onto the list of dead letters, which keeps the newest, and say so."""

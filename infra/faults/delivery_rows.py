@@ -69,7 +69,7 @@ def webhook(tasks: int = 300) -> Row:
     return Row(
         name="webhook",
         stage="deliver",
-        what="An endpoint answers 20 % of the requests 500, 10 % not at all, 10 % late, and 5 % of its answers are lost.",
+        what="An endpoint answers 20 % of all requests 500, 10 % never, 10 % late; 5 % of its answers are lost.",
         strikes=_delivering(),
         tasks=tasks,
         workers=(*crew(), Start("deliver", "deliver")),

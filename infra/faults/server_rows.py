@@ -6,7 +6,7 @@ from random import Random
 
 from infra.faults import outages, strikes
 from infra.faults.s3_proxy import sometimes
-from infra.faults.scene import Row, Strikes
+from infra.faults.scene import Row, Strikes, crew
 from infra.faults.worker_rows import KILL_SECONDS
 
 
@@ -19,6 +19,7 @@ def doorbells(tasks: int = 1000) -> Row:
         what="10 % of the doorbells are lost on their way into Celery's lists, 20 % come twice.",
         strikes=strikes.watching(lambda _: bells.struck),
         tasks=tasks,
+        workers=crew(embed=2),
         rewrite=bells.rewriter,
     )
 

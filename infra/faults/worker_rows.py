@@ -17,7 +17,7 @@ _MOST_RECOVERY_SECONDS = 30.0
 #: A pause in the shipped code path makes a stage last long enough to be struck, whatever the machine.
 _SLOW = {
     "prepare": "prepare.after_allocate:sleep:0.05",
-    "embed": "embed.after_forward:sleep:0.6",
+    "embed": "embed.after_forward:sleep:0.2",
     "commit": "commit.before_current:sleep:0.5",
 }
 _EVERY = {"prepare": "fetches and parses", "embed": "encodes", "commit": "commits"}

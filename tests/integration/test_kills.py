@@ -115,6 +115,7 @@ _PREPARE = (
     "prepare.after_stage",
     "prepare.before_seal",
     "prepare.after_seal",
+    "prepare.before_record",
     "prepare.before_ledger",
     "prepare.after_ledger",
 )

@@ -64,6 +64,17 @@ class EndpointBook(Protocol):
     def log(self, endpoint_id: str, limit: int) -> list[Attempt]:
         """Attempts, newest first."""
 
+    def put(self, endpoint_id: str, events: Sequence[StreamEvent], *, operation: str) -> int:
+        """Send events (again), once per operation; an empty one leaves what ever was in line. How many it did."""
+
+    def stream(self, first: str, last: str) -> Iterator[StreamEvent]:
+        """The readable events of the stream from one stream id to another, both included (`-` and `+`: the ends)."""
+
+    def find(self, endpoint_id: str, event_id: str) -> StreamEvent | None:
+        """An event by its id: from its delivery, else from the stream, as long as either has it."""
+
+    def close(self) -> None: ...
+
 
 class Deliveries(EndpointBook, Protocol):
     """The whole book. Every method bears being applied twice."""
@@ -73,9 +84,6 @@ class Deliveries(EndpointBook, Protocol):
 
     def fan_out(self, count: int) -> FannedOut:
         """Take the next events of the stream and make a delivery for each endpoint that wants them, in one step."""
-
-    def put(self, endpoint_id: str, events: Sequence[StreamEvent], *, operation: str) -> int:
-        """Send events (again), once per operation; an empty one leaves what ever was in line. How many it did."""
 
     def claim(
         self, worker: str, operation: str, *, most: int, per_endpoint: int, lease_seconds: float
@@ -102,23 +110,9 @@ class Deliveries(EndpointBook, Protocol):
     def delivery(self, endpoint_id: str, event_id: str) -> Delivery | None:
         """One delivery, for as long as it is remembered."""
 
-    def stream(self, first: str, last: str) -> Iterator[StreamEvent]:
-        """The readable events of the stream from one stream id to another, both included (`-` and `+`: the ends)."""
-
-    def find(self, endpoint_id: str, event_id: str) -> StreamEvent | None:
-        """An event by its id: from its delivery, else from the stream, as long as either has it."""
-
-    def close(self) -> None: ...
-
 
 class Transport(Protocol):
     """One way to send an event. Thread-safe."""
-
-    #: Whether the endpoint has secrets that sign.
-    signs: bool
-
-    def check(self, target: str) -> None:
-        """Raises `InvalidRequest` or `SourceRefused` where events may not be sent there."""
 
     def send(self, endpoint: Endpoint, event: Delivery, body: bytes) -> Outcome:
         """Send the bytes once. Raises `EndpointFailed` where there was no answer."""
@@ -126,7 +120,8 @@ class Transport(Protocol):
     def close(self) -> None: ...
 
 
-#: Name → module:class, imported only when it is asked for; each is made with the settings.
+#: Name → module:class, imported only when it is asked for; each is made with the settings. What each of them may send
+#: to stands in `trivet.delivery.targets`.
 TRANSPORTS = {
     "webhook": "trivet.delivery.webhook:WebhookTransport",
     "sns": "trivet.delivery.sns:SnsTransport",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import boto3
 from botocore.config import Config
@@ -21,9 +21,9 @@ _GONE = frozenset({"NotFound", "NotFoundException", "QueueDoesNotExist", "AWS.Si
 class AwsClients:
     """One client per region, credentials and endpoint from boto3's own chain. Thread-safe."""
 
-    def __init__(self, settings: Settings, service: str) -> None:
+    def __init__(self, settings: Settings, service: Literal["sns", "sqs"]) -> None:
         self._settings = settings
-        self._service = service
+        self._service: Literal["sns", "sqs"] = service
         self._clients: dict[str, Any] = {}
         self._lock = threading.Lock()
 

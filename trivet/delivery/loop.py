@@ -100,10 +100,7 @@ class Deliverer:
             log.warning("events.unreadable", count=done.unreadable, last=done.last)
         if done.deliveries:
             self._news.set()
-        if not done.read:
-            # Others have read them, or there is no endpoint.
-            self.clock.sleep(_DEAL_SECONDS)
-        return done.last or after
+        return done.last
 
     # ------------------------------------------------------------ dealing out
 
@@ -116,7 +113,8 @@ class Deliverer:
             self._worker,
             uuid.uuid4().hex,
             most=room,
-            per_endpoint=settings.deliver_per_endpoint,
+            # One slow endpoint leaves a thread for the others, whatever the settings say.
+            per_endpoint=min(settings.deliver_per_endpoint, max(1, settings.deliver_threads - 1)),
             lease_seconds=settings.lease_seconds,
         )
         if claimed:
@@ -184,7 +182,8 @@ class Deliverer:
             return transport.send(claimed.endpoint, claimed.delivery, claimed.body)
         except TrivetError as error:
             return Outcome(False, error=error.message)
-        except Exception as error:  # noqa: BLE001 - a bug here must not end the process, nor lose the event
+        except Exception as error:
+            # A bug of this program must not end the process, nor lose the event.
             log.exception("deliver.unexpected", endpoint=claimed.endpoint.endpoint_id)
             return Outcome(False, error=f"Sending ended with an unexpected {type(error).__name__}.")
 

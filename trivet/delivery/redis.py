@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from trivet.delivery import Endpoint, EndpointState, NewEndpoint, SigningSecret
 from trivet.delivery.reading import stream_event
-from trivet.delivery.refusals import unknown_endpoint
+from trivet.delivery.refusals import too_many_waiting, unknown_endpoint
 from trivet.delivery.values import LOST, Attempt, Claimed, Delivery, DeliveryState, FannedOut, StreamEvent, Waiting
 from trivet.ledger.redis_reading import RedisReader, connect
 from trivet.settings import Settings
@@ -127,9 +127,7 @@ class RedisDeliveries(RedisReader):
             first = f"({page[-1][0]}"
 
     def find(self, endpoint_id: str, event_id: str) -> StreamEvent | None:
-        known = self._do(
-            lambda: self._client.hmget(self._key("delivery", endpoint_id, event_id), "entry", "body")
-        )
+        known = self._do(lambda: self._client.hmget(self._key("delivery", endpoint_id, event_id), "entry", "body"))
         if known[1]:
             return stream_event(known[0] or "", _bytes(known[1]))
         first, last = (known[0], known[0]) if known[0] else ("-", "+")
@@ -140,6 +138,8 @@ class RedisDeliveries(RedisReader):
     def put(self, endpoint_id: str, events: Sequence[StreamEvent], *, operation: str) -> int:
         flat = [word for e in events for word in (e.event_id, e.entry, e.kind, _text(e.body))]
         made = int(self._run("put", endpoint_id, operation, *flat))
+        if made == -2:
+            raise too_many_waiting(endpoint_id)
         if made < 0:
             raise unknown_endpoint(endpoint_id)
         return made
@@ -150,13 +150,14 @@ class RedisDeliveries(RedisReader):
         flat = self._run("claim", worker, operation, most, per_endpoint, _ms(lease_seconds))
         rows = [(_pairs(flat[i]), _pairs(flat[i + 1]), flat[i + 2]) for i in range(0, len(flat), 3)]
         return [
-            Claimed(_delivery(endpoint["id"], event_id, row), _endpoint(endpoint), _bytes(row["body"]), int(row["epoch"]))
+            Claimed(
+                _delivery(endpoint["id"], event_id, row), _endpoint(endpoint), _bytes(row["body"]), int(row["epoch"])
+            )
             for endpoint, row, event_id in rows
         ]
 
     def heartbeat(self, claimed: Sequence[Claimed], lease_seconds: float) -> list[Claimed]:
-        lost = set(self._run("heartbeat", _ms(lease_seconds), *_named(claimed)))
-        return [each for each in claimed if f"{each.delivery.endpoint_id}/{each.delivery.event_id}" in lost]
+        return [claimed[n] for n in self._run("heartbeat", _ms(lease_seconds), *_named(claimed))]
 
     def release(self, claimed: Sequence[Claimed]) -> int:
         return int(self._run("release", *_named(claimed)))

@@ -12,18 +12,12 @@ from trivet.settings import Settings
 class SnsTransport:
     """Topics, FIFO or not. Thread-safe; close it."""
 
-    signs = False
-
     def __init__(self, settings: Settings) -> None:
         self._clients = AwsClients(settings, "sns")
 
     def close(self) -> None:
         """Close all connections."""
         self._clients.close()
-
-    def check(self, target: str) -> None:
-        """Raises `InvalidRequest` for what is no topic."""
-        topic(target)
 
     def send(self, endpoint: Endpoint, event: Delivery, body: bytes) -> Outcome:
         """One publish; the boto3 client does not retry."""

@@ -15,8 +15,6 @@ from trivet.settings import Settings
 class SqsTransport:
     """Queues, FIFO or not. Thread-safe; close it."""
 
-    signs = False
-
     def __init__(self, settings: Settings) -> None:
         self._clients = AwsClients(settings, "sqs")
         self._rules = AddressRules.of(settings.allow_addresses, settings.source_ports)
@@ -24,10 +22,6 @@ class SqsTransport:
     def close(self) -> None:
         """Close all connections."""
         self._clients.close()
-
-    def check(self, target: str) -> None:
-        """Raises `InvalidRequest` for what is no queue, and for a host that is neither AWS' nor in the settings."""
-        queue(target, self._rules)
 
     def send(self, endpoint: Endpoint, event: Delivery, body: bytes) -> Outcome:
         """One message; the boto3 client does not retry."""

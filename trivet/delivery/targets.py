@@ -11,9 +11,12 @@ from urllib.parse import SplitResult, urlsplit
 from trivet.errors import InvalidRequest
 from trivet.fetch.addresses import AddressRules, Resolver, literal
 from trivet.ids import redact_url
+from trivet.settings import Settings
 
 _PORTS = {"http": 80, "https": 443}
-_ARN = re.compile(r"arn:aws[a-z-]*:sns:(?P<region>[a-z0-9-]+):\d{12}:(?P<name>[A-Za-z0-9_-]{1,256}(?:\.fifo)?)", re.ASCII)
+_ARN = re.compile(
+    r"arn:aws[a-z-]*:sns:(?P<region>[a-z0-9-]+):\d{12}:(?P<name>[A-Za-z0-9_-]{1,256}(?:\.fifo)?)", re.ASCII
+)
 _QUEUE_HOST = re.compile(r"sqs(?:-fips)?\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?", re.ASCII)
 _QUEUE_PATH = re.compile(r"/\d{12}/(?P<name>[A-Za-z0-9_-]{1,80}(?:\.fifo)?)", re.ASCII)
 
@@ -31,6 +34,30 @@ class AwsTarget:
         return self.name.endswith(".fifo")
 
 
+def check_target(transport: str, target: str, settings: Settings, resolve: Resolver | None = None) -> None:
+    """Raises `InvalidRequest` or `SourceRefused` where events may not be sent there."""
+    rules = AddressRules.of(settings.allow_addresses, settings.source_ports)
+    if transport == "webhook":
+        webhook_url(target, rules, resolve or look_up)
+    elif transport == "sns":
+        topic(target)
+    elif transport == "sqs":
+        queue(target, rules)
+    else:
+        raise InvalidRequest(f"No transport is called {transport[:40]!r}.", hint="Use webhook, sns or sqs.")
+
+
+def transport_of(target: str) -> str:
+    """The transport that a target looks like."""
+    if target.startswith("arn:"):
+        return "sns"
+    try:
+        parts = _split(target)
+    except InvalidRequest:
+        return "webhook"
+    return "sqs" if _QUEUE_HOST.fullmatch((parts.hostname or "").lower()) else "webhook"
+
+
 def look_up(host: str, port: int) -> Sequence[str]:
     """The addresses of a host; `InvalidRequest` where it has none, which at a registration is a slip of the pen."""
     try:
@@ -41,7 +68,7 @@ def look_up(host: str, port: int) -> Sequence[str]:
 
 
 def webhook_url(target: str, rules: AddressRules, resolve: Resolver) -> None:
-    """Raises `InvalidRequest` for what is no URL of a webhook, and `SourceRefused` for an address that is not allowed."""
+    """Raises `InvalidRequest` for what is no URL of a webhook, `SourceRefused` for an address that is not allowed."""
     parts = _split(target)
     if parts.scheme not in _PORTS:
         raise InvalidRequest(f"{redact_url(target)} is no http or https URL.", hint="Give a full URL.")

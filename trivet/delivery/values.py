@@ -151,8 +151,8 @@ class FannedOut:
     deliveries: int = 0
     #: Entries that are no event; they are passed over.
     unreadable: int = 0
-    #: Stream id of the last one read; empty where nothing was.
-    last: str = ""
+    #: Stream id up to which all is read.
+    last: str = "0-0"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ import httpcore2
 from trivet import __version__
 from trivet.clock import Clock, SystemClock
 from trivet.delivery.signing import signature
-from trivet.delivery.targets import webhook_url
 from trivet.delivery.values import Delivery, Endpoint, Outcome
 from trivet.errors import EndpointFailed, TrivetError
 from trivet.fetch.addresses import AddressRules, Resolver
@@ -34,8 +33,6 @@ _HTTPCORE_ERRORS = (httpcore2.TimeoutException, httpcore2.NetworkError, httpcore
 class WebhookTransport:
     """Thread-safe; close it."""
 
-    signs = True
-
     def __init__(
         self,
         settings: Settings,
@@ -46,23 +43,18 @@ class WebhookTransport:
     ) -> None:
         self._seconds = settings.deliver_timeout_seconds
         self._clock = clock or SystemClock()
-        self._resolve = resolve
-        self._rules = AddressRules.of(settings.allow_addresses, settings.source_ports)
+        rules = AddressRules.of(settings.allow_addresses, settings.source_ports)
         self._pool = httpcore2.ConnectionPool(
             ssl_context=tls or ssl.create_default_context(),
             max_connections=None,
             max_keepalive_connections=settings.deliver_threads,
             keepalive_expiry=_KEEP_ALIVE_SECONDS,
-            network_backend=GuardedBackend(self._rules, resolve),
+            network_backend=GuardedBackend(rules, resolve),
         )
 
     def close(self) -> None:
         """Close all connections."""
         self._pool.close()
-
-    def check(self, target: str) -> None:
-        """Raises `InvalidRequest` or `SourceRefused` where events may not be sent there."""
-        webhook_url(target, self._rules, self._resolve)
 
     def send(self, endpoint: Endpoint, event: Delivery, body: bytes) -> Outcome:
         """One POST, over within `deliver_timeout_seconds` however slowly the endpoint answers."""

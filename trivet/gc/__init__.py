@@ -1,8 +1,8 @@
 """Garbage collection: removes from S3 what no reader, no task and no rebuild can need any more.
 
 Every rule is in `trivet.gc.rules`. Nothing is removed before the ledger has answered and shown that it is the one that
-belongs to this bucket (`trivet.marks`); and of an object nothing while a task of it is active or waits: while something of an object
-is removed, none can start.
+belongs to this bucket (`trivet.marks`). Of an object nothing is removed while a task of it is active or waits, and
+while something is removed, none can start.
 """
 
 from __future__ import annotations

@@ -36,14 +36,15 @@ def read(ledger: RedisLedger) -> Rows:
     pipe = client.pipeline(transaction=False)
     for key in keys:
         pipe.type(key)
-    kinds = pipe.execute()
-    for key, kind in zip(keys, kinds, strict=True):
+    # Some keys live for milliseconds.
+    kinds = {key: kind for key, kind in zip(keys, pipe.execute(), strict=True) if kind != "none"}
+    for key, kind in kinds.items():
         if kind == "zset":
             pipe.zrange(key, 0, -1, withscores=True)
         else:
             getattr(pipe, _READ[kind])(key)
     rows = Rows()
-    for key, kind, found in zip(keys, kinds, pipe.execute(), strict=True):
+    for (key, kind), found in zip(kinds.items(), pipe.execute(), strict=True):
         word, _, rest = key[start:].partition(":")
         value = dict(found) if kind == "zset" else found
         if word == "task":

@@ -1,7 +1,11 @@
 -- Reads the next events of the stream and puts each in line for the endpoints that want it; an event is read, put in
--- line and acknowledged in one step. ARGV: …, most events → {read, deliveries made, unreadable, id of the last}
+-- line and acknowledged in one step. ARGV: …, most events → {read, deliveries made, unreadable, stream id up to which
+-- all is read}
 local most = tonumber(ARGV[3])
-if redis.call('ZCARD', key('endpoints')) == 0 then return { 0, 0, 0, '' } end
+if redis.call('ZCARD', key('endpoints')) == 0 then
+  local newest = redis.call('XREVRANGE', key('events'), '+', '-', 'COUNT', 1)[1]
+  return { 0, 0, 0, newest and newest[1] or '0-0' }
+end
 
 local function page(from)
   local answer = redis.pcall('XREADGROUP', 'GROUP', GROUP, 'fan-out', 'COUNT', most, 'STREAMS', key('events'), from)
@@ -55,7 +59,7 @@ local function put(endpoint, event, entry, kind, body)
   return 0
 end
 
-local read, made, unreadable, last = 0, 0, 0, ''
+local read, made, unreadable = 0, 0, 0
 -- What was read and not acknowledged comes first. There is none unless a server died in the middle of this.
 local entries = page('0')
 if #entries == 0 then entries = page('>') end
@@ -75,6 +79,14 @@ for _, entry in ipairs(entries) do
     unreadable = unreadable + 1
   end
   redis.call('XACK', key('events'), GROUP, id)
-  read, last = read + 1, id
+  read = read + 1
 end
-return { read, made, unreadable, last }
+
+local function position()
+  for _, group in ipairs(redis.call('XINFO', 'GROUPS', key('events'))) do
+    local facts = {}
+    for i = 1, #group, 2 do facts[group[i]] = group[i + 1] end
+    if facts.name == GROUP then return facts['last-delivered-id'] end
+  end
+end
+return { read, made, unreadable, position() }
