@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import structlog
 
+from trivet.broker import celery_ringer, make_app
 from trivet.clock import Clock, SystemClock
 from trivet.errors import StoreDamaged
 from trivet.faults import fault
@@ -88,7 +89,9 @@ def rebuild(
     clock: Clock | None = None,
 ) -> RebuildReport:
     """Write back all that S3 remembers and the ledger does not know. Raises `LedgerUnavailable`, `StoreUnavailable`."""
-    run = _Rebuild(settings, ledger or RedisLedger(settings), store or open_store(settings), clock or SystemClock())
+    # Without a ringer the doorbells of what is restored would count as rung, and be missed for half a minute.
+    ledger = ledger or RedisLedger(settings, celery_ringer(make_app(settings)))
+    run = _Rebuild(settings, ledger, store or open_store(settings), clock or SystemClock())
     with ThreadPoolExecutor(settings.io_threads, "rebuild") as pool:
         for layout in layouts(settings, run.store):
             run.collection(layout, pool)

@@ -127,7 +127,7 @@ class Settings(BaseSettings):
     #: Deliveries that one deliver process makes at once, in all and to one endpoint.
     deliver_threads: int = Field(16, ge=1)
     deliver_per_endpoint: int = Field(4, ge=1)
-    #: Silence of an endpoint after which an attempt counts as failed.
+    #: How long one attempt may take in all, from the look-up of the name to the end of the answer.
     deliver_timeout_seconds: float = Field(15.0, gt=0)
     #: First pause after a failed delivery; it doubles up to the longest.
     deliver_retry_seconds: float = Field(5.0, gt=0)

@@ -10,17 +10,15 @@ from pydantic import SecretStr
 
 from infra.faults import strikes
 from infra.faults.fleet import Start
-from infra.faults.receiver import Receiver
 from infra.faults.scene import Row, Scene, Strikes, crew
 
 _SETTINGS = {
     "deliver_timeout_seconds": 1.0,
     "deliver_retry_seconds": 0.2,
     "deliver_retry_max_seconds": 2.0,
-    "allow_addresses": ("127.0.0.1",),
 }
 #: After the last task has ended, so long may deliveries go on.
-_PATIENCE_SECONDS = 240.0
+_PATIENCE_SECONDS = 120.0
 
 
 def _register(scene: Scene, url: str) -> None:
@@ -44,22 +42,23 @@ def _delivering(beside: Strikes | None = None) -> Strikes:
     """A bad endpoint for every event; until each was taken, and `beside` strikes meanwhile."""
 
     def strikes(scene: Scene) -> Iterator[float]:
-        with Receiver(scene.rng, silent_seconds=2 * scene.settings.deliver_timeout_seconds) as receiver:
-            _register(scene, receiver.url)
-            yield 0.0
-            yield from beside(scene) if beside else ()
-            while not scene.finished():
-                yield 0.2
-            deadline = time.monotonic() + _PATIENCE_SECONDS
-            while scene.recorder.ids - receiver.taken.keys() and time.monotonic() < deadline:
-                yield 0.2
-            missing, foreign = scene.recorder.ids - receiver.taken.keys(), receiver.taken.keys() - scene.recorder.ids
-            if missing:
-                scene.violations.append(f"{len(missing)} of {len(scene.recorder.ids)} events were never delivered.")
-            if foreign or receiver.wrong:
-                said = f"{len(foreign)} ids that no event has, and {receiver.wrong} ids of other events"
-                scene.violations.append(f"Deliveries came under {said}.")
-            scene.faults += receiver.struck
+        receiver = scene.receiver
+        assert receiver is not None, "the row has an endpoint"
+        _register(scene, receiver.url)
+        yield 0.0
+        yield from beside(scene) if beside else ()
+        while not scene.finished():
+            yield 0.2
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while scene.recorder.ids - receiver.taken.keys() and time.monotonic() < deadline:
+            yield 0.2
+        missing, foreign = scene.recorder.ids - receiver.taken.keys(), receiver.taken.keys() - scene.recorder.ids
+        if missing:
+            scene.violations.append(f"{len(missing)} of {len(scene.recorder.ids)} events were never delivered.")
+        if foreign or receiver.wrong:
+            said = f"{len(foreign)} ids that no event has, and {receiver.wrong} ids of other events"
+            scene.violations.append(f"Deliveries came under {said}.")
+        scene.faults += receiver.struck
 
     return strikes
 
@@ -74,6 +73,7 @@ def webhook(tasks: int = 300) -> Row:
         tasks=tasks,
         workers=(*crew(), Start("deliver", "deliver")),
         settings=_SETTINGS,
+        receives=True,
     )
 
 
@@ -87,4 +87,5 @@ def kill_deliver(every: float = 3.0, tasks: int = 300) -> Row:
         tasks=tasks,
         workers=(*crew(), *(Start(f"deliver-{n}", "deliver") for n in range(2))),
         settings=_SETTINGS,
+        receives=True,
     )

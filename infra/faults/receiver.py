@@ -67,7 +67,9 @@ class Receiver:
                 """Senders are killed in the middle of a request: nothing to tell."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/events"
+        #: `host:port`
+        self.place = f"127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"http://{self.place}/events"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
     def meet(self) -> str:

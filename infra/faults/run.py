@@ -14,6 +14,7 @@ from typing import Any
 from infra.faults.feeder import COLLECTION, Feeder, ProcessFeeder, ThreadFeeder, is_poison
 from infra.faults.fleet import Fleet
 from infra.faults.judge import judge, look
+from infra.faults.receiver import Receiver
 from infra.faults.recorder import Recorder, read_log
 from infra.faults.recovery import Recovery
 from infra.faults.redis_proxy import RedisProxy
@@ -47,44 +48,19 @@ def shared_servers(folder: Path) -> Iterator[Settings]:
 def run_row(row: Row, base: Settings, folder: Path) -> Result:
     """Run the row on the servers of `base`, in a folder of its own. The servers keep what it leaves."""
     began = time.monotonic()
-    name = f"{row.name}-{secrets.token_hex(3)}"
-    changes: dict[str, Any] = {
-        "model_aliases": {"BAAI/bge-m3": "fake"},
-        "redis_prefix": f"{name}:",
-        "s3_prefix": name,
-        "state_dir": folder / "state",
-        "log_level": "WARNING",
-        **QUICK,
-        **row.settings,
-    }
+    folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        rng = Random(row.name)
-        valkey = _own_valkey(row, folder, stack)
-        if valkey is not None:
-            changes |= valkey.settings()
-        site = stack.enter_context(serving(lambda number: _text(row, number)))
-        allowed = (site.place, *changes.get("allow_addresses", ()))
-        settings = base.model_copy(update={**changes, "allow_addresses": allowed})
-        redis_proxy, s3_proxy, seen_by_workers = _proxies(row, settings, rng, stack)
-        folder.mkdir(parents=True, exist_ok=True)
-        recorder = Recorder(settings, folder / "events.jsonl")
-        stack.callback(recorder.close)
-        fleet = Fleet(seen_by_workers, folder / "logs")
-        stack.callback(fleet.close)
-        feeder = _feeder(row, seen_by_workers, site, folder)
-        stack.callback(feeder.close)
-        recovery = Recovery(settings)
-        stack.callback(recovery.close)
-        scene = Scene(settings, fleet, feeder, recorder, recovery, folder, rng, valkey, redis_proxy, s3_proxy)
-        fleet.start_all(row.workers)
+        scene = _scene(row, base, folder, stack)
+        scene.fleet.start_all(row.workers)
         _drive(scene, row)
-        time.sleep(min(_MOST_SETTLE_SECONDS, 1.5 * settings.lease_seconds))
+        # Whoever was frozen or cut off may still write.
+        time.sleep(min(_MOST_SETTLE_SECONDS, 1.5 * scene.settings.lease_seconds))
         extra = (*scene.violations, *row.check(scene))
-        feeder.close()
-        fleet.close()
-        recorder.close()
+        for each in (scene.feeder, scene.fleet, scene.recorder):
+            each.close()
+        settings = scene.settings
         seen = look(open_store(settings), Layout.of(settings, settings.namespace, COLLECTION))
-        verdict = judge(feeder.given, seen, read_log(recorder.path), replayed=row.replayed)
+        verdict = judge(scene.feeder.given, seen, read_log(scene.recorder.path), replayed=row.replayed)
         if scene.faults == 0:
             extra = (*extra, "No fault struck, so the row has shown nothing.")
         return Result(
@@ -92,10 +68,45 @@ def run_row(row: Row, base: Settings, folder: Path) -> Result:
             verdict=verdict,
             faults=scene.faults,
             holding=scene.holding,
-            recoveries=(*recovery.seconds, *scene.resumed),
+            recoveries=(*scene.recovery.seconds, *scene.resumed),
             seconds=time.monotonic() - began,
             violations=(*verdict.violations, *extra),
         )
+
+
+def _scene(row: Row, base: Settings, folder: Path, stack: ExitStack) -> Scene:
+    """Everything but the workers stands; it ends with the stack."""
+    name, rng = f"{row.name}-{secrets.token_hex(3)}", Random(row.name)
+    settings = base.model_copy(
+        update={
+            "model_aliases": {"BAAI/bge-m3": "fake"},
+            "redis_prefix": f"{name}:",
+            "s3_prefix": name,
+            "state_dir": folder / "state",
+            "log_level": "WARNING",
+            **QUICK,
+            **row.settings,
+        }
+    )
+    valkey = _own_valkey(row, folder, stack)
+    if valkey is not None:
+        settings = settings.model_copy(update=valkey.settings())
+    site = stack.enter_context(serving(lambda number: _text(row, number)))
+    receiver = None
+    if row.receives:
+        receiver = stack.enter_context(Receiver(rng, silent_seconds=2 * settings.deliver_timeout_seconds))
+    allowed = (site.place, receiver.place) if receiver else (site.place,)
+    settings = settings.model_copy(update={"allow_addresses": allowed})
+    redis_proxy, s3_proxy, seen_by_workers = _proxies(row, settings, rng, stack)
+    recorder = Recorder(settings, folder / "events.jsonl")
+    stack.callback(recorder.close)
+    fleet = Fleet(seen_by_workers, folder / "logs")
+    stack.callback(fleet.close)
+    feeder = _feeder(row, seen_by_workers, site, folder)
+    stack.callback(feeder.close)
+    recovery = Recovery(settings)
+    stack.callback(recovery.close)
+    return Scene(settings, fleet, feeder, recorder, recovery, folder, rng, valkey, redis_proxy, s3_proxy, receiver)
 
 
 def _drive(scene: Scene, row: Row) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from infra.faults.feeder import Feeder
 from infra.faults.fleet import Fleet, Start
 from infra.faults.judge import Verdict
+from infra.faults.receiver import Receiver
 from infra.faults.recorder import Recorder
 from infra.faults.recovery import Recovery
 from infra.faults.redis_proxy import RedisProxy, Rewrite
@@ -57,6 +58,7 @@ class Scene:
     valkey: Valkey | None = None
     redis_proxy: RedisProxy | None = None
     s3_proxy: S3Proxy | None = None
+    receiver: Receiver | None = None
     faults: int = 0
     #: Faults that met a worker with leased work in its hands.
     holding: int = 0
@@ -128,6 +130,8 @@ class Row:
     #: Makes the rewriting of Redis commands.
     rewrite: Callable[[Random], Rewrite] | None = None
     through_s3_proxy: bool = False
+    #: Whether there is an endpoint for its events.
+    receives: bool = False
     #: Whether Redis may forget its last moments, and say events again.
     replayed: bool = False
     #: Findings of this row's own.

@@ -34,7 +34,7 @@ class Desk:
 
     def add(self, endpoint_id: str = "end_1", namespace: str = "ns", **more: object) -> Endpoint:
         fields = {"transport": "memory", "target": "memory:", **more}
-        return self.book.add(NewEndpoint(endpoint_id=endpoint_id, namespace=namespace, **fields))  # type: ignore[arg-type]  # test input
+        return self.book.add(NewEndpoint(endpoint_id=endpoint_id, namespace=namespace, **fields))
 
     def emit(
         self, event_id: str, kind: str = "ingest.completed", namespace: str = "ns", collection: str = "c"

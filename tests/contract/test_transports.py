@@ -379,12 +379,20 @@ def test_addresses_and_ports_that_sources_may_not_use_are_refused(target: str) -
 
 @pytest.mark.parametrize(
     "target",
-    ["ftp://host/", "https://user:pass@host/", "https:///path", "host/path", "https://host/a b", "https://host/\n", ""],
+    [
+        "ftp://host/",
+        "https://user:hunter2@host/",
+        "https:///path",
+        "host/path",
+        "https://host/a b",
+        "https://host/\n",
+        "",
+    ],
 )
 def test_what_is_no_url_of_a_webhook_is_refused(target: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         check_target("webhook", target, Settings(), resolver("93.184.216.34"))
-    assert "pass" not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_name_that_does_not_exist_is_told_at_registration() -> None:

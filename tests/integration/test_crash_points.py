@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,10 @@ import trivet
 from tests.contract.ledger import invariants
 from tests.support.commits import Wrapped
 from tests.support.documents import prose
+from tests.support.fleet import fleet, terminal_events, wait_for_all
+from tests.support.web import Server, answer
 from trivet.accept import accept, parse_request
+from trivet.client import Trivet
 from trivet.commit import read_manifest, read_pointer
 from trivet.deletes import delete_object
 from trivet.encoder.fake import FakeEncoder
@@ -37,13 +40,11 @@ from trivet.stages.context import StageContext
 from trivet.stages.embed import EmbedLoop
 from trivet.stages.keeper import LeaseKeeper
 from trivet.stages.sweep import sweep_once
-from trivet.stores import ObjectStore
+from trivet.stores import ObjectStore, open_store
 from trivet.stores.layout import Layout
 from trivet.values import Collection, Pipeline, TaskState, TaskView
 
 FAR = float("inf")
-#: Its place in the flow is behind a run that did not die; nothing waits for it.
-_LAST = ("commit.after_finish", "delete.after_finish")
 
 
 def places(*areas: str) -> list[str]:
@@ -90,17 +91,26 @@ class Mortal:
         return getattr(self._ledger, name)
 
 
-class LosesAnswers(Wrapped):
-    """Each key's first write is done, and nobody hears of it."""
+#: What is written where an answer is to be lost.
+_WRITES = {
+    "commit.before_manifest_read_back": "/manifest.json",
+    "commit.before_current_read_back": "/current.json",
+    "embed.before_part_read_back": "/part-",
+    "prepare.before_seal_read_back": "/plan.json",
+}
 
-    def __init__(self, inner: ObjectStore, before: Callable[[str, str], None]) -> None:
+
+class LosesAnswers(Wrapped):
+    """The first write of a key with this text in it is done, and nobody hears of it."""
+
+    def __init__(self, inner: ObjectStore, before: Callable[[str, str], None], text: str) -> None:
         super().__init__(inner, before)
-        self._written: set[str] = set()
+        self._text = text
 
     def put(self, key: str, body: bytes, **how: Any) -> Any:
         stored = super().put(key, body, **how)
-        if key not in self._written:
-            self._written.add(key)
+        if self._text and self._text in key:
+            self._text = ""
             raise StoreUnavailable("The answer was lost.")
         return stored
 
@@ -119,12 +129,12 @@ class Scene:
         request = {"url": f"data:text/plain,{text}", "collection": "docs", "object_id": "o", "namespace": "ns"}
         return accept(self.ledger, self.settings, parse_request(request)).task_id
 
-    def worker(self, name: str, life: Life, *, loses_answers: bool = False) -> StageContext:
+    def worker(self, name: str, life: Life, *, loses: str = "") -> StageContext:
         ledger: Any = Mortal(self.ledger, life)
-        store = (LosesAnswers if loses_answers else Wrapped)(self.store, life.check)
+        store: Any = LosesAnswers(self.store, life.check, loses)
         keeper = LeaseKeeper(ledger, self.settings, name, list(Stage), "{}")
         self.closing.append(keeper.close)
-        return StageContext(self.settings, ledger, store, name, keeper, random=Random(1))  # type: ignore[arg-type]  # Wrapped has no listing of its own
+        return StageContext(self.settings, ledger, store, name, keeper, random=Random(1))
 
     def work(self, ctx: StageContext) -> None:
         """Everything that waits, through all stages."""
@@ -141,7 +151,7 @@ class Scene:
         """A worker that dies when it first comes by."""
         life = Life()
         arm(place, life.end)
-        ctx = self.worker("first", life, loses_answers=place.endswith("_read_back"))
+        ctx = self.worker("first", life, loses=_WRITES.get(place, ""))
         with suppress(Dead):
             self.work(ctx)
         disarm()
@@ -228,7 +238,7 @@ def test_a_delete_survives_a_death_at(place: str, scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["prepare.after_seal", "prepare.after_ledger", "embed.after_part", "embed.after_claim"]
+    "place", ["prepare.after_raw", "prepare.after_ledger", "embed.after_part", "embed.after_claim"]
 )
 @pytest.mark.parametrize("again", [False, True], ids=["once", "twice"])
 def test_a_retry_goes_on_from_a_death_at(place: str, again: bool, scene: Scene) -> None:
@@ -242,3 +252,68 @@ def test_a_retry_goes_on_from_a_death_at(place: str, again: bool, scene: Scene) 
     assert (view.state, view.run) == (TaskState.COMPLETED, 2)
     scene.judge(task_id, runs=2)
     assert scene.visible() == task_id
+
+
+# ---------------------------------------------------------------- real processes
+
+
+@pytest.fixture
+def source() -> Iterator[Server]:
+    pages = {f"/{n}": answer(prose(n, 800).encode(), Content_Type="text/plain") for n in range(12)}
+    server = Server(pages)
+    yield server
+    server.close()
+
+
+def armed(folder: Path, names: Sequence[str]) -> dict[str, object]:
+    """Each place kills one process once; no task may run out of expiries by being there each time."""
+    faults = ",".join(f"{place}:kill:1:{folder / place}" for place in names)
+    return {"faults": faults, "max_expiries": 100}
+
+
+def test_processes_that_are_killed_anywhere_in_deletes_and_retries_leave_nothing_behind(
+    settings: Settings, source: Server, tmp_path: Path
+) -> None:
+    live = settings.model_copy(
+        update={
+            "model_aliases": {"BAAI/bge-m3": "fake"},
+            "allow_addresses": (source.place,),
+            "lease_seconds": 1.0,
+            "heartbeat_seconds": 0.25,
+            "sweep_seconds": 0.2,
+            "retry_base_seconds": 0.05,
+        }
+    )
+    deaths = [place for place in DELETE if not place.endswith("_read_back")]
+    first = ["prepare.after_record", "prepare.before_record", "prepare.after_ledger"]
+    deaths += [place for place in first if place in INGEST]
+    with fleet(live) as workers:
+        client = Trivet(settings=live)
+        client.create_collection("docs")
+        changes = armed(tmp_path, deaths)
+        workers.start("sweep", "--roles", "sweep", **changes)
+        # Cancelled before anybody works, and run again: the second run is the one that is killed.
+        ids = [client.ingest(source.url(f"/{n}"), collection="docs", object_id=f"o{n}").task_id for n in range(12)]
+        for task_id in ids:
+            client.task(task_id).cancel()
+            client.task(task_id).retry()
+        workers.start("cpu", "--roles", "prepare,commit", "--concurrency", "2", **changes)
+        workers.start("embed", "--roles", "embed", **changes)
+        views = wait_for_all(client, ids)
+        assert {(view.state, view.run) for view in views} == {(TaskState.COMPLETED, 2)}, views
+        gone = [delete_object(client._ledger, live, "default", "docs", f"o{n}").task_id for n in range(12)]
+        ended = wait_for_all(client, gone)
+        assert {view.state for view in ended} == {TaskState.DELETED}, ended
+        missed = [place for place in deaths if not (tmp_path / place).exists()]
+        assert missed == []
+        told = terminal_events(client)
+        assert {task_id: told[task_id] for task_id in ids} == {task_id: ["cancelled", "completed"] for task_id in ids}
+        assert {task_id: told[task_id] for task_id in gone} == {task_id: ["deleted"] for task_id in gone}
+        backlog = client.backlog()
+        assert (backlog["staged_tokens"], backlog["due"]) == ({}, 0)
+    store, layout = open_store(live), Layout.of(live, "default", "docs")
+    for n, task_id in enumerate(gone):
+        current = read_pointer(store, layout, f"o{n}")
+        assert current is not None
+        assert (current.tombstone, current.task_id) == (True, task_id)
+    assert list(read_parts("docs", settings=live)) == []

@@ -365,16 +365,8 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     import json
     from types import SimpleNamespace
 
-    import typer
-
     from trivet import cli as command_line
-    from trivet.cli import deletes as commands
     from trivet.supervisor.workers import environment
-
-    known = {command.callback.__name__ for command in command_line.app.registered_commands if command.callback}
-    if "purge" not in known:
-        assert isinstance(command_line.app, typer.Typer)
-        commands.register(command_line.app)
 
     def for_settings(live: Settings) -> Callable[..., Any]:
         def run(*arguments: str) -> Any:

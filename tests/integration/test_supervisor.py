@@ -311,7 +311,14 @@ def test_the_real_workers_take_a_task(alone: Settings, folder: Path, tmp_path: P
     source = tmp_path / "a.md"
     source.write_text("# Title\n\nSome text.\n" * 20)
     with running(settings) as here:
-        assert [process.name for process in status(settings).processes] == ["valkey", "s3", "cpu", "embed", "sweep"]
+        assert [process.name for process in status(settings).processes] == [
+            "valkey",
+            "s3",
+            "cpu",
+            "embed",
+            "sweep",
+            "deliver",
+        ]
         client = Trivet(settings=here)
         client.create_collection("docs", pipeline=Pipeline())
         view = client.ingest(source.as_uri(), collection="docs").wait(timeout=120)

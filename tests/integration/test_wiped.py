@@ -60,8 +60,11 @@ def test_after_a_wipe_under_load_every_object_is_committed_once(
     client = Trivet(settings=settings)
     client.create_collection("docs")
     # Pauses in the shipped code path make sure that some tasks stand in every stage when it happens.
-    slow = "embed.after_forward:sleep:0.2,prepare.after_allocate:sleep:0.3"
-    workers.start_all(faults=slow)
+    slow = "embed.after_forward:sleep:0.3,prepare.after_allocate:sleep:0.3"
+    workers.start("sweep", "--roles", "sweep")
+    workers.start("prepare", "--roles", "prepare", "--concurrency", "1", faults=slow)
+    workers.start("embed", "--roles", "embed", faults=slow)
+    workers.start("commit", "--roles", "commit", "--concurrency", "1")
 
     def ingest() -> list[str]:
         urls = [source.url(f"/{n}?key=s3cr3t") for n in range(TASKS)]

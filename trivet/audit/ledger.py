@@ -33,7 +33,7 @@ def audit_ledger(
     """
     walk = _Walk(ledger, store, settings, found, state_of)
     waiting: dict[str, list[str]] = {"task": [], "item": [], "object": []}
-    for key in ledger.keys():
+    for key in ledger.all_keys():
         kind, _, rest = key.partition(":")
         if place := Place.of(key):
             walk.places.add(place)
@@ -44,6 +44,7 @@ def audit_ledger(
                 waiting[kind] = []
     for kind, rest_of in waiting.items():
         yield from walk.look(kind, rest_of)
+    walk.finish()
     for place in sorted(walk.places, key=lambda place: place.key):
         walk.note(ledger.audit_place(place, repair=found.repair))
     walk.watch()
@@ -65,6 +66,9 @@ class _Walk:
         self.found = found
         self.state_of = state_of
         self.places: set[Place] = set()
+        #: What is repaired once all tasks have been seen: which of an object's tasks is active is known then.
+        self.stranded: list[str] = []
+        self.objects: list[str] = []
 
     def note(self, findings: Iterable[dict[str, Any]]) -> None:
         for one in findings:
@@ -75,13 +79,23 @@ class _Walk:
         if kind == "item" and names:
             self.note(self.ledger.audit_items(names, repair=repair))
         elif kind == "object" and names:
-            self.note(self.ledger.audit_objects(names, repair=repair))
+            wrong = list(self.ledger.audit_objects(names, repair=False))
+            self.objects += [one["where"] for one in wrong]
+            self.note(wrong)
         elif names:
             ids = list(dict.fromkeys(names))
             for one in self.ledger.audit_tasks(ids, repair=repair):
                 repaired = one["repaired"] or (repair and self._mend(one))
                 self.found.add(one["code"], one["where"], one["detail"], repaired=repaired)
+                self.stranded += [one["where"]] if one["code"] == "stranded" else []
             yield self.ledger.audited(ids)
+
+    def finish(self) -> None:
+        """Repairs that had to wait for all tasks."""
+        if self.found.repair and self.stranded:
+            self.note(self.ledger.audit_tasks(self.stranded, repair=2))
+        if self.found.repair and self.objects:
+            self.note(self.ledger.audit_objects(self.objects, repair=True))
 
     def _mend(self, one: dict[str, Any]) -> bool:
         """Repairs for which the ledger alone does not know enough."""

@@ -11,8 +11,7 @@ from trivet.commit import Published, Superseded, publish, read_manifest, read_po
 from trivet.errors import StoreDamaged
 from trivet.gc.rules import Holdings, holdings, left_over
 from trivet.ledger.redis_auditing import AuditedTask, RedisAuditing
-from trivet.rebuild import collections
-from trivet.records import read_record
+from trivet.records import layouts, read_record
 from trivet.retrieval.visible import in_order
 from trivet.settings import Settings
 from trivet.stores import ObjectStore
@@ -74,7 +73,7 @@ class ObjectAudit:
         """All of them; `now` in Unix seconds."""
         # What garbage collection has had two rounds' time for.
         overdue = now - 2 * self.settings.gc_seconds
-        for layout in collections(self.settings, self.store):
+        for layout in layouts(self.settings, self.store):
             listed = holdings(layout, self.store.list(layout.objects()))
             for problems in in_order(self.pool, lambda held: self._look(layout, held, overdue), listed, 64):  # noqa: B023 - done within the turn
                 self.found.objects += 1

@@ -15,7 +15,21 @@ from typing import Any
 
 import typer
 
-from trivet.cli import collection, doctor, events, ingest, models, repair, search, system, tasks, verbs
+from trivet.cli import (
+    audit,
+    collection,
+    deletes,
+    doctor,
+    endpoints,
+    events,
+    ingest,
+    models,
+    repair,
+    search,
+    system,
+    tasks,
+    verbs,
+)
 from trivet.cli.common import Common, start_hint, warn_of_unknown_variables
 from trivet.errors import (
     IdempotencyConflict,
@@ -29,12 +43,13 @@ from trivet.errors import (
     TransientError,
     TrivetError,
     UnknownCollection,
+    UnknownEndpoint,
     UnknownTask,
 )
 
 OK, FAILED, INVALID, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
-_INVALID = (InvalidRequest, UnknownCollection, UnknownTask, IdempotencyConflict)
+_INVALID = (InvalidRequest, UnknownCollection, UnknownTask, UnknownEndpoint, IdempotencyConflict)
 _UNAVAILABLE = (
     TransientError,
     MissingDependency,
@@ -77,7 +92,21 @@ def _common(
     ctx.obj = Common(namespace, redis_url, state_dir)
 
 
-for _group in (system, collection, ingest, tasks, verbs, events, search, models, repair, doctor):
+for _group in (
+    system,
+    collection,
+    ingest,
+    tasks,
+    verbs,
+    deletes,
+    events,
+    endpoints,
+    search,
+    models,
+    repair,
+    doctor,
+    audit,
+):
     _group.register(app)
 
 

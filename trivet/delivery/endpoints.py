@@ -193,7 +193,7 @@ def _kind(text: str) -> str:
 def _stream_id(at: datetime | None, otherwise: str) -> str:
     if at is None:
         return otherwise
-    return str(max(0, round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)))
+    return str(max(0, int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)))
 
 
 def _test_event(endpoint: Endpoint, now: float) -> StreamEvent:

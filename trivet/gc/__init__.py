@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
+from trivet.broker import celery_ringer, make_app
 from trivet.clock import Clock, SystemClock
 from trivet.errors import TrivetError
 from trivet.gc.objects import collect_objects
@@ -50,7 +51,7 @@ def collect(
     Raises `WrongLedger` where the ledger was wiped or belongs to another bucket, `LedgerUnavailable`,
     `StoreUnavailable` and `StoreForbidden`; what raises one has removed nothing that is needed.
     """
-    ledger, store = ledger or RedisLedger(settings), store or open_store(settings)
+    ledger, store = ledger or _ledger(settings), store or open_store(settings)
     check_mark(settings, ledger, store)
     work = Collecting(settings, ledger, store, clock or SystemClock(), dry_run, stopping, worker_name())
     if dry_run:
@@ -65,6 +66,11 @@ def collect(
     report = work.report()
     log.info("garbage.collected", dry_run=dry_run, **{name: n for name, n in work.counts.items() if n})
     return report
+
+
+def _ledger(settings: Settings) -> RedisLedger:
+    """One that rings: an object that is opened again may have a task that starts."""
+    return RedisLedger(settings, celery_ringer(make_app(settings)))
 
 
 def _round(work: Collecting) -> None:
@@ -98,7 +104,7 @@ def collect_forever(settings: Settings, stopping: Callable[[], bool]) -> None:
 
     Whatever is unreachable is waited for.
     """
-    ledger, store, clock = RedisLedger(settings), open_store(settings), SystemClock()
+    ledger, store, clock = _ledger(settings), open_store(settings), SystemClock()
     due, since, me = clock.monotonic(), None, worker_name()
     while not stopping():
         try:

@@ -56,13 +56,14 @@ class MemoryIntake(MemoryState):
     def _new_row(self, task: NewTask, config: str = "") -> Row:
         """`config` is given where the task was accepted before."""
         if task.kind is TaskKind.DELETE:
-            return Row(task, "", "", self._clock.now(), secret_url=task.secret_url)
+            return Row(task, "", "", self._clock.now(), task.secret_url, bool(task.secret_url))
         given = Collection.model_validate_json(config) if config else None
         collection = given or self._collections.get((task.namespace, task.collection))
         if collection is None:
             raise unknown_collection(task.namespace, task.collection)
         wish = encoder_wish(collection.pipeline)
-        return Row(task, config or dump(collection), wish, self._clock.now(), secret_url=task.secret_url)
+        text = config or dump(collection)
+        return Row(task, text, wish, self._clock.now(), task.secret_url, bool(task.secret_url))
 
     def claim(
         self,

@@ -26,6 +26,8 @@ class Row:
     model: str
     created: float
     secret_url: str = ""
+    #: Whether its URL has a query, known or no longer known.
+    secret: bool = False
     #: When the URL with its query is forgotten; None while the task may need it.
     secret_until: float | None = None
     run: int = 1

@@ -35,8 +35,8 @@ class MemoryVerbs(MemoryStages):
             if task.state not in (TaskState.FAILED, TaskState.CANCELLED):
                 raise not_retryable(task_id, task.stands)
             if secret_url:
-                task.secret_url = secret_url
-            elif task.new.secret_url and (task.secret_until is None or task.secret_until <= self._clock.now()):
+                task.secret_url, task.secret = secret_url, True
+            elif task.secret and (task.secret_until is None or task.secret_until <= self._clock.now()):
                 raise url_gone(task_id)
             task.begin_again()
             self._enter(task_id)

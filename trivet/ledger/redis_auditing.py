@@ -1,4 +1,4 @@
-"""What an audit asks of the ledger in Redis. Every look and every repair is one script, so it sees no half of a step."""
+"""What an audit asks of the ledger in Redis. Every look and every repair is one script: none sees half of a step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from trivet.ledger.redis_restoring import RedisRestoring
-from trivet.names import Stage
+from trivet.names import Lane, Stage
 from trivet.values import TaskState
 
 _PAGE = 500
@@ -78,7 +78,7 @@ class RedisAuditing(RedisRestoring):
 
     # ------------------------------------------------------------ walking
 
-    def keys(self) -> Iterator[str]:
+    def all_keys(self) -> Iterator[str]:
         """Every key of the ledger without its prefix, some perhaps twice."""
         cursor, match = 0, self._key("*")
         while True:
@@ -120,8 +120,8 @@ class RedisAuditing(RedisRestoring):
 
     # ------------------------------------------------------------ judging
 
-    def audit_tasks(self, task_ids: Sequence[str], *, repair: bool) -> Iterator[dict[str, Any]]:
-        """Findings about tasks, their objects and items."""
+    def audit_tasks(self, task_ids: Sequence[str], *, repair: int) -> Iterator[dict[str, Any]]:
+        """Findings about tasks, their objects and items; `repair` 0: none, 1: all but to start what waits, 2: all."""
         pipe = self._client.pipeline(transaction=False)
         for task_id in task_ids:
             pipe.hget(self._key("task", task_id), "shards")
@@ -157,8 +157,8 @@ class RedisAuditing(RedisRestoring):
         """Findings about rows of objects; keys without the prefix."""
         return self._findings("audit_objects", repair, *(self._key(key) for key in keys))
 
-    def _findings(self, name: str, repair: bool, *arguments: str) -> Iterator[dict[str, Any]]:
-        for text in self._run(name, "1" if repair else "0", *arguments):
+    def _findings(self, name: str, repair: int, *arguments: str) -> Iterator[dict[str, Any]]:
+        for text in self._run(name, int(repair), *arguments):
             yield json.loads(text)
 
     # ------------------------------------------------------------ counting
@@ -183,11 +183,21 @@ class RedisAuditing(RedisRestoring):
                     (text,) = self._run("audit_count", *page[start : start + _TASKS])
                     for name, counts in json.loads(text).items():
                         _add(found[name], counts)
-        for place in places:
+        for place in {*places, *self._queues()}:
             if place.kind in ("line", "suspects"):
                 size = self._do(partial(self._client.zcard, self._key(place.key)))
                 _add(found[f"waiting:{place.stage}"], {place.queue: size})
         return {name: {field: n for field, n in counts.items() if n} for name, counts in found.items()}
+
+    def _queues(self) -> Iterator[Place]:
+        """The lines that a claim would find, and the suspects of queues in which something waits."""
+        for stage in Stage:
+            for queue in self._do(partial(self._client.hkeys, self._key("waiting", stage))):
+                yield Place("suspects", f"suspects:{stage}:{queue}", str(stage), queue=queue)
+            for namespace in self.namespaces():
+                for flow in (f"{order}|{namespace}" for order, _ in enumerate(Lane)):
+                    for queue in self._do(partial(self._client.smembers, self._key("lines", stage, flow))):
+                        yield Place("line", f"line:{stage}:{flow}:{queue}", str(stage), flow, queue)
 
     def pulse(self) -> tuple[Any, ...]:
         """Equal at two looks: no task has moved in between."""
@@ -251,13 +261,13 @@ class RedisAuditing(RedisRestoring):
 
     def lost_slots(self) -> list[tuple[str, str]]:
         """(stage, worker) of workers that count for a stage and are not among the live ones."""
-        found = []
-        for stage in Stage:
-            workers = self._do(partial(self._client.hkeys, self._key("slots", stage)))
-            for worker in workers:
-                if self._do(partial(self._client.zscore, self._key("workers"), worker)) is None:
-                    found.append((str(stage), worker))
-        return found
+        pairs = [
+            (str(stage), str(worker))
+            for stage in Stage
+            for worker in self._do(partial(self._client.hkeys, self._key("slots", stage)))
+        ]
+        seen = [self._do(partial(self._client.zscore, self._key("workers"), worker)) for _, worker in pairs]
+        return [pair for pair, at in zip(pairs, seen, strict=True) if at is None]
 
 
 def _audited(task_id: str, row: Sequence[Any]) -> AuditedTask:

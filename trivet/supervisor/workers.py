@@ -30,7 +30,7 @@ class WorkerSpec:
 
 
 def worker_specs(settings: Settings) -> tuple[WorkerSpec, ...]:
-    """A prefork worker for prepare and commit, the embed workers, the sweeper."""
+    """A prefork worker for prepare and commit, the embed workers, one that sweeps and collects, one that delivers."""
     root = str(find_root())
     count = _embed_workers(settings)
     # Idle threads that spin take the cores from S3 and Redis beside them (measured: a tenth of the throughput).
@@ -46,7 +46,8 @@ def worker_specs(settings: Settings) -> tuple[WorkerSpec, ...]:
     return (
         spec("cpu", "--roles", "prepare,commit", "--concurrency", str(settings.cpu_concurrency)),
         *(spec(name, "--roles", "embed", env=embed_env) for name in embed),
-        spec("sweep", "--roles", "sweep"),
+        spec("sweep", "--roles", "sweep,gc"),
+        spec("deliver", "--roles", "deliver"),
     )
 
 

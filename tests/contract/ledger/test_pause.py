@@ -102,6 +102,15 @@ def test_a_pile_of_held_up_work_does_not_hide_what_may_go(desk: Desk) -> None:
     assert free in {lease.task_id for _ in range(4) for lease in all_of(desk, Stage.PREPARE)}
 
 
+def test_a_second_pause_does_not_take_over_what_the_first_holds_up(desk: Desk) -> None:
+    desk.ledger.put_collection(Collection(namespace="ns", name="d"), replace=False)
+    desk.ledger.pause("ns", "c", "first")
+    task_id = desk.accept()
+    desk.ledger.pause("ns", "d", "second")
+    desk.ledger.resume("ns", "c")
+    assert [lease.task_id for lease in all_of(desk, Stage.PREPARE)] == [task_id]
+
+
 def test_two_pauses_are_lifted_one_by_one(desk: Desk) -> None:
     task_id = desk.accept()
     desk.ledger.pause("ns", "c", "one")

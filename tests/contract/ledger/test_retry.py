@@ -101,6 +101,15 @@ def test_a_url_that_is_no_longer_known_must_be_given_again(desk: Desk) -> None:
     assert json.loads(desk.one(Stage.PREPARE).payload)["url"] == given
 
 
+def test_a_url_that_was_given_for_a_retry_is_a_secret_from_then_on(desk: Desk) -> None:
+    task_id = desk.failed(url="https://host/open", secret_url="")
+    desk.ledger.retry(task_id, secret_url="https://host/open?token=new")
+    desk.ledger.cancel(task_id)
+    forget_secrets(desk, task_id)
+    with pytest.raises(NotRetryable, match="no longer known"):
+        desk.ledger.retry(task_id)
+
+
 def test_a_url_without_a_query_is_always_known(desk: Desk) -> None:
     task_id = desk.failed(url="https://host/open", secret_url="")
     assert desk.ledger.retry(task_id) is TaskState.QUEUED

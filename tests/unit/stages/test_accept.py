@@ -67,6 +67,25 @@ def test_a_message_waits_for_a_ledger_that_is_away(tmp_path: Path) -> None:
     assert caught.value.requeue
 
 
+def test_a_request_of_a_newer_version_is_left_for_a_newer_worker(door: Desk) -> None:
+    with pytest.raises(Reject) as caught:
+        take(door.ctx, request(schema_version=2, of_tomorrow=[1]), "message-1")
+    assert caught.value.requeue
+    assert tasks(door) == []
+
+
+def test_a_request_may_say_the_version_that_is_known(door: Desk) -> None:
+    take(door.ctx, request(schema_version=1), "message-1")
+    take(door.ctx, request(schema_version=None), "message-1")
+    assert len(tasks(door)) == 1
+
+
+@pytest.mark.parametrize("version", [0, -1, "2", True, 1.5, [2]])
+def test_what_is_no_version_is_refused(door: Desk, version: object) -> None:
+    take(door.ctx, request(schema_version=version), "message-1")
+    assert tasks(door) == []
+
+
 @pytest.mark.parametrize(
     "metadata",
     [

@@ -6,7 +6,7 @@ if is ~= 'leased' then return is end
 local d, e = row(endpoint, event), key('endpoint', endpoint)
 unlease(endpoint, event)
 redis.call('HSET', d, 'state', 'delivered', 'status', ARGV[6], 'error', '')
-redis.call('HDEL', d, 'body')
+redis.call('HDEL', d, 'body', 'owner', 'first', 'paused_before', 'expiries')
 redis.call('PEXPIRE', d, ARGV[8])
 redis.call('HDEL', e, 'failing_since', 'failures')
 redis.call('HSET', e, 'last_success', now)

@@ -1,5 +1,6 @@
 -- Looks at tasks, each with its object and its work items. ARGV: …, repair, tasks… → {json of a finding…}
-local repair = ARGV[3] == '1'
+-- Repair is 0, 1, or 2: a task that waits is started only then, since its object's row is right once all others are.
+local repair = ARGV[3] ~= '0'
 local OPEN = { waiting = true, queued = true, preparing = true, embedding = true, committing = true }
 local HOME = { leased = 'leases', due = 'due', parked = 'parked' }
 local out = {}
@@ -10,9 +11,11 @@ local function found(code, where, detail, fix)
   if repair and fix then fix() end
 end
 
+-- A task that has no state is one that will get it back.
 local function live(other)
   if not other then return false end
-  return OPEN[redis.call('HGET', key('task', other), 'state') or ''] or redis.call('SISMEMBER', key('purging'), other) == 1
+  return redis.call('EXISTS', key('task', other)) == 1 and not TERMINAL[redis.call('HGET', key('task', other), 'state') or ''] or
+    redis.call('SISMEMBER', key('purging'), other) == 1
 end
 
 local function item_key(id, stage, n) return id .. '/' .. stage .. '/' .. n end
@@ -67,9 +70,18 @@ local function check_item(id, stage, n)
   return true
 end
 
+-- An item that lacks what says where it stands is only removed; what is left of it in lines is found there.
+local function whole(item)
+  local h = redis.call('HMGET', key('item', item), 'stage', 'queue', 'flow', 'cost')
+  if h[1] and h[2] and h[3] and h[4] then return true end
+  redis.call('DEL', key('item', item))
+  return false
+end
+
 local function extra(id, stage, n, why)
   local item = item_key(id, stage, n)
   found('item_extra', item, why, function()
+    if not whole(item) then return end
     local cost = redis.call('HGET', key('item', item), 'cost')
     forget(item)
     if stage == 'embed' and cost then staged(redis.call('HGET', key('task', id), 'model'), -tonumber(cost)) end
@@ -124,7 +136,7 @@ local function check_open(id, t)
   local active, waiting = o[1] or nil, o[2] or nil
   if t.state == 'waiting' then
     if waiting == id and active ~= id and live(active) then return end
-    found('stranded', id, 'it waits, and no task that ends will start it', function()
+    found('stranded', id, 'it waits, and no task that ends will start it', ARGV[3] ~= '1' and function()
       if active == id or not live(active) then
         redis.call('HDEL', object, 'active')
         if waiting == id then redis.call('HDEL', object, 'waiting') end
@@ -134,7 +146,7 @@ local function check_open(id, t)
       else
         finish(id, 'superseded', '"superseded_by":"' .. waiting .. '"')
       end
-    end)
+    end or nil)
     return
   end
   if active ~= id then
@@ -159,7 +171,14 @@ end
 local function check_ended(id, t)
   local left = is_there(id, 'prepare', 0) or is_there(id, 'commit', 0)
   for n = 0, (tonumber(t.shards or '') or 0) - 1 do left = left or is_there(id, 'embed', n) end
-  if left then found('item_extra', id, 'it is ' .. t.state .. ' and has work items', function() clear(id) end) end
+  if left then
+    found('item_extra', id, 'it is ' .. t.state .. ' and has work items', function()
+      whole(item_key(id, 'prepare', 0))
+      whole(item_key(id, 'commit', 0))
+      for n = 0, (tonumber(t.shards or '') or 0) - 1 do whole(item_key(id, 'embed', n)) end
+      clear(id)
+    end)
+  end
   if redis.call('EXISTS', key('parts', id), key('done', id)) > 0 then
     found('part_extra', id, 'it is ' .. t.state .. ' and its parts are still counted', function()
       redis.call('DEL', key('parts', id), key('done', id))

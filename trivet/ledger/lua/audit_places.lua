@@ -33,7 +33,7 @@ for i = 10, #ARGV do
       found('ghost', item, 'it stands in ' .. kind .. ' and is no work of any task', function()
         take_out(item)
         if kind == 'line' or kind == 'suspects' then counted(stage, queue, -1) end
-        if not t then forget(item) end
+        if not t then redis.call('DEL', key('item', item)) end
       end)
     elseif kind == 'line' and (h[1] ~= stage or h[2] ~= queue_flow or h[3] ~= queue) or
       kind == 'suspects' and (h[1] ~= stage or h[3] ~= queue) or

@@ -5,6 +5,8 @@ local offset, limit = tonumber(ARGV[7]), tonumber(ARGV[8])
 if redis.call('HEXISTS', key('paused'), scope) == 0 then return { 0, 0 } end
 local items, stay = redis.call('ZRANGE', line, offset, offset + limit - 1), 0
 for _, item in ipairs(items) do
-  if scope_of(item) then park(item, scope) else stay = stay + 1 end
+  -- Another collection of the line may be paused, too: each item waits for its own.
+  local own = scope_of(item)
+  if own then park(item, own) else stay = stay + 1 end
 end
 return { #items, stay }

@@ -6,6 +6,7 @@ if not TERMINAL[t[1]] then return { 'running', t[1] } end
 if t[1] ~= 'failed' and t[1] ~= 'cancelled' then return { 'ended', t[1] } end
 if ARGV[4] ~= '' then
   redis.call('SET', key('url', id), ARGV[4])
+  redis.call('HSET', key('task', id), 'secret', 1)
 elseif t[2] and redis.call('PERSIST', key('url', id)) == 0 and redis.call('EXISTS', key('url', id)) == 0 then
   return { 'url_gone', t[1] }
 end
