@@ -121,7 +121,7 @@ def run_purges(
 
     Raises `WrongLedger`, `LedgerUnavailable`, `StoreUnavailable` and `StoreForbidden`; the next call goes on.
     """
-    holding = RedisHolding(settings)
+    holding = ledger if isinstance(ledger, RedisHolding) else RedisHolding(settings)
     ids = holding.open_purges()
     if not ids:
         return []
@@ -205,7 +205,7 @@ class _Purge:
     def _object(self, object_id: str, records: list[Stored]) -> None:
         place = (self.asked.namespace, self.asked.collection, object_id)
         fault("purge.before_shut")
-        if not self.holding.shut_object(self.asked.id, *place):
+        if not self.holding.shut_for_purge(self.asked.id, *place):
             self.left[object_id] = "busy"
             return
         fault("purge.after_shut")
@@ -218,7 +218,7 @@ class _Purge:
                 self._remove(object_id, current, records)
         finally:
             fault("purge.before_open")
-            self.holding.open_object(self.asked.id, *place)
+            self.holding.open_after_purge(self.asked.id, *place)
 
     def _remove(self, object_id: str, current: Current | None, records: list[Stored]) -> None:
         keep = {self.layout.current(object_id), current.manifest} if current else set()

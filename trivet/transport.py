@@ -251,4 +251,4 @@ def head(element: bytes) -> str:
     """The beginning of an element, fit for a log: without what may be secret in it."""
     # Cut only once it is redacted: half a URL is not known for one.
     text = element[: 8 * _HEAD_BYTES].decode("utf-8", "backslashreplace")
-    return redact_text(_ENCODED.sub("…", text))[:_HEAD_BYTES]
+    return _ENCODED.sub("…", redact_text(text))[:_HEAD_BYTES]

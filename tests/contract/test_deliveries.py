@@ -396,15 +396,34 @@ def test_a_paused_endpoint_gets_what_it_missed_by_a_replay(desk: Desk) -> None:
     assert not desk.book.pause("end_1", "again")
     assert desk.fan_out("e2", "e3") == 0
     assert desk.claim() == []
-    missed = desk.book.endpoint("end_1").missed_from
-    assert missed is not None
+    missed = desk.book.endpoint("end_1")
+    assert missed.missed_from is not None
+    assert missed.missed_until is not None
     assert desk.book.resume("end_1")
     assert not desk.book.resume("end_1")
     assert ids(desk.claim()) == ["e1"]
-    assert desk.book.put("end_1", list(desk.book.stream(missed, "+")), operation="") == 2
-    desk.book.caught_up("end_1", missed)
+    desk.fan_out("e4")
+    events = list(desk.book.stream(missed.missed_from, missed.missed_until))
+    assert [event.event_id for event in events] == ["e2", "e3"]
+    assert desk.book.put("end_1", events, operation="") == 2
+    for _ in range(2):
+        desk.book.caught_up("end_1", missed.missed_until)
     assert desk.book.endpoint("end_1").missed_from is None
-    assert ids(desk.claim()) == ["e2", "e3"]
+    assert ids(desk.claim()) == ["e2", "e3", "e4"]
+
+
+def test_what_is_missed_while_a_replay_runs_stays_missed(desk: Desk) -> None:
+    desk.add()
+    desk.book.pause("end_1", "by an operator")
+    desk.fan_out("e1")
+    seen = desk.book.endpoint("end_1")
+    assert seen.missed_until is not None
+    desk.clock.sleep(0.002)
+    desk.fan_out("e2")
+    desk.book.caught_up("end_1", seen.missed_until)
+    left = desk.book.endpoint("end_1")
+    assert (left.missed_from, left.missed_until) != (None, None)
+    assert left.missed_until != seen.missed_until
 
 
 def test_a_delivery_under_way_when_its_endpoint_is_paused_ends_as_it_ends(desk: Desk) -> None:

@@ -360,7 +360,7 @@ def test_an_object_whose_active_task_has_ended_takes_new_ones_again(w: World) ->
     w.completes(w.d.staged("a", [["one"]]))
 
 
-def test_a_purge_is_no_broken_object(w: World) -> None:
+def test_an_object_that_a_purge_or_garbage_collection_keeps_shut_is_not_broken(w: World) -> None:
     delete_object(w.d.ledger, w.d.settings, "default", "docs", w.d.view(w.d.staged("a", [["one"]])).object_id)
     w.work()
     request_purge(w.d.settings, w.d.store, "default", "docs", "a")
@@ -374,6 +374,8 @@ def test_a_purge_is_no_broken_object(w: World) -> None:
     with pytest.raises(TransientError):
         run_purges(w.d.settings, w.d.ledger, w.d.store)
     w.d.accept("a")
+    assert w.codes() == set()
+    assert w.d.ledger.shut_object("default", "docs", "b")
     assert w.codes() == set()
 
 

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,12 +17,13 @@ import psutil
 import pytest
 
 from tests.support.documents import prose
-from tests.support.fleet import Fleet, fleet, terminal_events
+from tests.support.fleet import ROOT, Fleet, fleet, terminal_events
 from tests.support.web import Server, answer
 from trivet.client import Trivet
 from trivet.embedded import servers
 from trivet.embedded.valkey import Valkey
 from trivet.settings import Settings
+from trivet.supervisor.workers import environment
 from trivet.values import TaskState
 
 #: Leases and doorbells far longer than a test: only handing back can let a task finish.
@@ -188,3 +190,31 @@ def test_a_worker_leaves_in_time_although_redis_is_away(
             deadline = time.monotonic() + IN_TIME
             for name, process in workers.processes.items():
                 assert process.wait(max(0.1, deadline - time.monotonic())) == 0, (name, workers.log(name))
+
+
+def test_loops_share_a_process_and_leave_together(workers: Fleet) -> None:
+    process = workers.start("loops", "--roles", "sweep,gc,deliver")
+    assert leave(process) == 0, workers.log("loops")
+    assert "loop.crashed" not in workers.log("loops")
+
+
+_CRASHES = """
+import sys
+from trivet.names import Role
+from workers import loops, main
+loops.LOOPS[Role.GC] = lambda *_: 1 / 0
+sys.exit(main.main(["--roles", "sweep,gc"]))
+"""
+
+
+def test_a_loop_that_crashes_ends_its_process_for_the_supervisor_to_restart(live: Settings) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", _CRASHES],
+        cwd=ROOT,
+        env=environment(live, os.environ),
+        capture_output=True,
+        text=True,
+        timeout=IN_TIME,
+    )
+    assert ended.returncode == 70
+    assert "loop.crashed" in ended.stdout + ended.stderr

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from infra.faults import server_rows, strikes
+from infra.faults import report, server_rows, strikes
 from infra.faults.judge import Given, SeenObject, Verdict, judge
+from infra.faults.rows import ROWS
 from infra.faults.run import run_row
 from infra.faults.scene import Row, crew
 from trivet.names import EventKind
@@ -187,3 +188,21 @@ def test_a_healthy_document_that_fails_is_told_and_a_poison_one_must_fail() -> N
     assert _judged(None, failed).dead_healthy == 1
     assert _judged(None, failed, healthy=False).violations == ()
     assert "is poison and was completed" in _judged(_object("t1"), _done("t1"), healthy=False).violations[0]
+
+
+# ---------------------------------------------------------------- the page
+
+
+def test_a_table_takes_the_place_of_the_one_before_it(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Title\n\n<!-- faults -->\n<!-- /faults -->\n\n## More\n", "utf-8")
+    for text in ("| old |", "| new |"):
+        report.write(page, "faults", text)
+    assert page.read_text("utf-8") == "# Title\n\n<!-- faults -->\n\n| new |\n\n<!-- /faults -->\n\n## More\n"
+
+
+def test_every_row_has_a_name_of_its_own_and_a_line_in_the_guide() -> None:
+    names = [row.name for row in ROWS]
+    assert len(names) == len(set(names))
+    guide = (Path(__file__).parent.parent.parent / "docs" / "faults.md").read_text("utf-8")
+    assert [name for name in names if name not in guide] == []

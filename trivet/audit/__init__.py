@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-import structlog
-
 from trivet.audit.events import EventAudit
 from trivet.audit.ledger import audit_ledger
 from trivet.audit.objects import ObjectAudit, audit_results
@@ -20,8 +18,6 @@ from trivet.settings import Settings
 from trivet.stores import ObjectStore, open_store
 
 __all__ = ["AuditReport", "Finding", "audit"]
-
-log = structlog.get_logger(__name__)
 
 
 def audit(
@@ -51,6 +47,4 @@ def audit(
         events.judge()
         if not only_ledger:
             ObjectAudit(ledger, store, settings, found, pool).run((clock or SystemClock()).now())
-    report = found.report()
-    log.info("audited", tasks=report.tasks, objects=report.objects, found=report.found, left=report.left)
-    return report
+    return found.report()

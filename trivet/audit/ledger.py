@@ -133,10 +133,11 @@ class _Walk:
     def count(self) -> None:
         """Counters against what is there, once the ledger has stood still for a whole look."""
         for _ in range(_LOOKS):
-            before = self.ledger.pulse()
+            kept, pulse = self.ledger.counters(), self.ledger.pulse()
             there = self.ledger.count(self.places)
-            if self.ledger.pulse() == before:
-                self._compare(self.ledger.counters(), there)
+            # In this order: what has moved since the first look shows in one of the last two.
+            if self.ledger.pulse() == pulse and self.ledger.counters() == kept:
+                self._compare(kept, there)
                 return
         self.found.note("The counters were not judged: tasks moved at every look. Audit again when less is going on.")
 

@@ -119,5 +119,5 @@ class ObjectAudit:
         left = [folder for folder in left_over(held, current, self.settings, overdue) if folder.kind == "abandoned"]
         if left and not self.ledger.object_busy(layout.namespace, layout.collection, held.object_id):
             for folder in left:
-                detail = f"{len(folder.keys)} keys that nobody needs; a process of the role gc would remove them"
+                detail = f"{len(folder.keys)} keys that nobody needs and no gc process has removed; see `trivet gc`"
                 yield "orphan_parts", folder.keys[0].key.rpartition("/")[0] + "/", detail

@@ -56,8 +56,8 @@ class EndpointBook(Protocol):
     def resume(self, endpoint_id: str) -> bool:
         """Send what waits, at once. False where it was not paused."""
 
-    def caught_up(self, endpoint_id: str, missed_from: str) -> None:
-        """Forget that events were missed since then."""
+    def caught_up(self, endpoint_id: str, missed_until: str) -> None:
+        """Forget that events up to this stream id were missed."""
 
     def waiting(self, endpoint_id: str) -> Waiting: ...
 

@@ -115,12 +115,13 @@ class Endpoints:
 
     def resume(self, endpoint_id: str, *, replay: bool = False) -> int:
         """Send what waits, at once; with `replay` also what came meanwhile. How many of those were put in line."""
-        missed_from = self.get(endpoint_id).missed_from
+        self.get(endpoint_id)
         self._book.resume(endpoint_id)
-        if not replay or missed_from is None:
+        found = self.get(endpoint_id)
+        if not replay or found.missed_from is None or found.missed_until is None:
             return 0
-        made = self._replay(endpoint_id, missed_from, "+", operation="")
-        self._book.caught_up(endpoint_id, missed_from)
+        made = self._replay(endpoint_id, found.missed_from, found.missed_until, operation="")
+        self._book.caught_up(endpoint_id, found.missed_until)
         return made
 
     def remove(self, endpoint_id: str) -> None:

@@ -147,10 +147,12 @@ class MemoryEndpoints:
         return True
 
     @locked
-    def caught_up(self, endpoint_id: str, missed_from: str) -> None:
+    def caught_up(self, endpoint_id: str, missed_until: str) -> None:
         desk = self._desk(endpoint_id)
-        if desk.endpoint.missed_from == missed_from:
-            desk.change(missed_from=None)
+        if desk.endpoint.missed_until == missed_until:
+            desk.change(missed_from=None, missed_until=None)
+        elif desk.endpoint.missed_until:
+            desk.change(missed_from=missed_until)
 
     @locked
     def waiting(self, endpoint_id: str) -> Waiting:
@@ -195,8 +197,9 @@ class MemoryEndpoints:
                 if endpoint.state is EndpointState.ACTIVE:
                     made += self._enqueue(desk, event, "")
                 else:
-                    missed = min(endpoint.missed_from or entry, entry, key=_place)
-                    desk.change(missed_from=missed)
+                    first = min(endpoint.missed_from or entry, entry, key=_place)
+                    last = max(endpoint.missed_until or entry, entry, key=_place)
+                    desk.change(missed_from=first, missed_until=last)
         return FannedOut(len(entries), made, unreadable, self._stream[self._read - 1][0] if self._read else "0-0")
 
     def stream(self, first: str, last: str) -> Iterator[StreamEvent]:

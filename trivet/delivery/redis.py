@@ -20,6 +20,8 @@ from trivet.settings import Settings
 
 _PAGE = 500
 _DAY_MS = 86_400_000
+#: For how long a delivered event is not sent again by itself, should it come by on the stream once more.
+_REMEMBERED_MS = 3_600_000
 
 
 def connect_exactly(settings: Settings) -> redis.Redis:
@@ -93,8 +95,8 @@ class RedisDeliveries(RedisReader):
         self.endpoint(endpoint_id)
         return bool(self._run("resume", endpoint_id))
 
-    def caught_up(self, endpoint_id: str, missed_from: str) -> None:
-        self._run("caught_up", endpoint_id, missed_from)
+    def caught_up(self, endpoint_id: str, missed_until: str) -> None:
+        self._run("caught_up", endpoint_id, missed_until)
 
     def waiting(self, endpoint_id: str) -> Waiting:
         pipe = self._client.pipeline(transaction=False)
@@ -164,9 +166,10 @@ class RedisDeliveries(RedisReader):
 
     def delivered(self, claimed: Claimed, *, status: str, seconds: float) -> str:
         settings = self._settings
-        remembered = _ms(settings.deliver_patience_hours * 3600)
         return str(
-            self._run("delivered", *_named([claimed]), status, _ms(seconds), remembered, settings.delivery_log_length)
+            self._run(
+                "delivered", *_named([claimed]), status, _ms(seconds), _REMEMBERED_MS, settings.delivery_log_length
+            )
             or LOST
         )
 
@@ -248,6 +251,7 @@ def _endpoint(row: Mapping[str, str]) -> Endpoint:
         failing_since=_seconds(row.get("failing_since")),
         last_success_at=_seconds(row.get("last_success")),
         missed_from=row.get("missed"),
+        missed_until=row.get("missed_until"),
     )
 
 

@@ -86,6 +86,8 @@ class Endpoint(NewEndpoint):
     last_success_at: float | None = None
     #: Stream id of the first event that it was not sent because it was paused.
     missed_from: str | None = None
+    #: The last such one.
+    missed_until: str | None = None
 
     def live_secrets(self, now: float) -> tuple[str, ...]:
         """Those that sign, the current one first."""

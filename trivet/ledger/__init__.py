@@ -1,7 +1,7 @@
 """The ledger: the truth about tasks and work items. The seam, and its registry.
 
 Every transition is one atomic step, refuses a stale epoch, and gives the same result when it is applied twice.
-`redis` is the real one (Lua scripts), `memory` its twin; both pass `tests/contract/test_ledgers.py`.
+`redis` is the real one (Lua scripts), `memory` its twin; both pass `tests/contract/ledger`. docs/ledger.md has it all.
 
     accept ──► waiting ──► queued ──► preparing ──► embedding ──► committing ──► completed
                   │           │           │             │              │

@@ -14,9 +14,10 @@ from trivet.names import Lane, Stage
 from trivet.values import TaskState
 
 _PAGE = 500
-#: Tasks, and shards of them, that one script looks at: it holds up all others for some milliseconds.
+#: Tasks, shards of them, and work items that one script looks at: it holds up all others for some milliseconds.
 _TASKS = 100
 _SHARDS = 2000
+_ITEMS = 200
 
 _LINE = re.compile(r"line:(prepare|embed|commit):(\d\|[^:]+):(.+)", re.DOTALL)
 _SUSPECTS = re.compile(r"suspects:(prepare|embed|commit):(.+)", re.DOTALL)
@@ -145,7 +146,8 @@ class RedisAuditing(RedisRestoring):
             scan = self._client.zscan if place.sorted else self._client.sscan
             cursor, found = self._do(partial(scan, key, cursor, count=_PAGE))
             items = [entry[0] if place.sorted else entry for entry in found]
-            yield from self._findings("audit_places", repair, *where, *items)
+            for start in range(0, max(1, len(items)), _ITEMS):
+                yield from self._findings("audit_places", repair, *where, *items[start : start + _ITEMS])
             if cursor == 0:
                 return
 
@@ -200,14 +202,14 @@ class RedisAuditing(RedisRestoring):
                         yield Place("line", f"line:{stage}:{flow}:{queue}", str(stage), flow, queue)
 
     def pulse(self) -> tuple[Any, ...]:
-        """Equal at two looks: no task has moved in between."""
+        """Equal at two looks, as are the counters: no task has moved in between."""
         pipe = self._client.pipeline(transaction=False)
         pipe.get(self._key("epoch"))
         pipe.zcard(self._key("leases"))
         pipe.zcard(self._key("due"))
         pipe.zcard(self._key("terminal"))
         epoch, leases, due, ended = self._do(pipe.execute)
-        return self.last_event(), epoch, leases, due, ended, self.counters()
+        return self.last_event(), epoch, leases, due, ended
 
     # ------------------------------------------------------------ repairs
 

@@ -95,7 +95,7 @@ class RedisHolding(RedisReader):
         if self._do(lambda: self._client.get(key)) == owner:
             self._do(lambda: self._client.delete(key))
 
-    def shut_object(self, purge_id: str, namespace: str, collection: str, object_id: str) -> bool:
+    def shut_for_purge(self, purge_id: str, namespace: str, collection: str, object_id: str) -> bool:
         """Let no task of the object start; False where one is active or waits."""
         key = self._key("object", namespace, collection, object_id)
         return str(self._run("purge_begin", purge_id, key, object_id)) == "shut"
@@ -104,7 +104,7 @@ class RedisHolding(RedisReader):
         """The object that the purge keeps shut, or nothing."""
         return str(self._do(lambda: self._client.get(self._key("purge_shut", purge_id))) or "")
 
-    def open_object(self, purge_id: str, namespace: str, collection: str, object_id: str) -> None:
+    def open_after_purge(self, purge_id: str, namespace: str, collection: str, object_id: str) -> None:
         """Let its tasks start again; one that came meanwhile does so now, and the next sweep rings for it."""
         key = self._key("object", namespace, collection, object_id)
         self._run("purge_end", purge_id, key)

@@ -55,3 +55,16 @@ def test_a_cancelled_task_makes_room_for_the_one_that_waits(desk: Desk) -> None:
 def test_an_unknown_task_is_said_to_be_unknown(desk: Desk) -> None:
     with pytest.raises(UnknownTask, match="task_nope"):
         desk.ledger.cancel("task_nope")
+
+
+def test_cancelled_work_is_counted_nowhere(desk: Desk) -> None:
+    for n in range(3):
+        desk.ledger.cancel(desk.staged(f"staged{n}"))
+        desk.ledger.cancel(desk.accept(f"queued{n}"))
+    left = desk.accept("left")
+    why = desk.ledger.why(left)
+    assert (why.waiting_at_stage, why.first[0].ahead) == (1, 0)
+    backlog = desk.ledger.backlog()
+    assert (backlog.states, backlog.staged_tokens) == ({"cancelled": 6, "queued": 1}, {})
+    assert (backlog.leases, backlog.due) == (0, 0)
+    assert desk.claim(Stage.EMBED, budget=10**6, most=10) == []

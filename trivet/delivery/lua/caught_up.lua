@@ -1,4 +1,9 @@
--- What an endpoint missed from this stream id on was put in line. ARGV: …, id, stream id
+-- What an endpoint missed up to this stream id was put in line. ARGV: …, id, stream id
 local e = key('endpoint', ARGV[3])
-if redis.call('HGET', e, 'missed') == ARGV[4] then redis.call('HDEL', e, 'missed') end
+local missed_until = redis.call('HGET', e, 'missed_until')
+if missed_until == ARGV[4] then
+  redis.call('HDEL', e, 'missed', 'missed_until')
+elseif missed_until then
+  redis.call('HSET', e, 'missed', ARGV[4])
+end
 return 1

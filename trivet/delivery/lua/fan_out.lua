@@ -22,8 +22,8 @@ local function endpoints_of(namespace)
   if not spaces[namespace] then
     local found = {}
     for _, id in ipairs(redis.call('SMEMBERS', key('endpoints', namespace))) do
-      local e = redis.call('HMGET', key('endpoint', id), 'kinds', 'collections', 'since', 'state', 'missed')
-      local wants = { id = id, since = e[3], state = e[4], missed = e[5] }
+      local e = redis.call('HMGET', key('endpoint', id), 'kinds', 'collections', 'since', 'state', 'missed', 'missed_until')
+      local wants = { id = id, since = e[3], state = e[4], missed = e[5], missed_until = e[6] }
       for field, text in pairs({ kinds = e[1], collections = e[2] }) do
         local names = cjson.decode(text)
         if #names > 0 then
@@ -55,6 +55,10 @@ local function put(endpoint, event, entry, kind, body)
   if not endpoint.missed or earlier(entry, endpoint.missed) then
     endpoint.missed = entry
     redis.call('HSET', key('endpoint', endpoint.id), 'missed', entry)
+  end
+  if not endpoint.missed_until or earlier(endpoint.missed_until, entry) then
+    endpoint.missed_until = entry
+    redis.call('HSET', key('endpoint', endpoint.id), 'missed_until', entry)
   end
   return 0
 end

@@ -11,11 +11,11 @@ local function found(code, where, detail, fix)
   if repair and fix then fix() end
 end
 
--- A task that has no state is one that will get it back.
+-- A task that has no state will get it back. Whoever removes what an object has left keeps it shut under a name of its own.
 local function live(other)
   if not other then return false end
   return redis.call('EXISTS', key('task', other)) == 1 and not TERMINAL[redis.call('HGET', key('task', other), 'state') or ''] or
-    redis.call('SISMEMBER', key('purging'), other) == 1
+    redis.call('EXISTS', key('purge_shut', other)) == 1
 end
 
 local function item_key(id, stage, n) return id .. '/' .. stage .. '/' .. n end

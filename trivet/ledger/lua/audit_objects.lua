@@ -2,7 +2,7 @@
 local repair, out = ARGV[3] == '1', {}
 local function live(id)
   local state = redis.call('HGET', key('task', id), 'state')
-  return state and not TERMINAL[state] or redis.call('SISMEMBER', key('purging'), id) == 1 or
+  return state and not TERMINAL[state] or redis.call('EXISTS', key('purge_shut', id)) == 1 or
     not state and redis.call('EXISTS', key('task', id)) == 1
 end
 for i = 4, #ARGV do
