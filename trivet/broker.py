@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from celery import Celery
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from trivet.ledger import Ringer
 from trivet.names import ACCEPT_QUEUE, ANY, STAGE_TASKS, Stage, celery_queue
 from trivet.settings import Settings
-
-#: A doorbell that no worker took for so long is thrown away: the sweep has rung again by then.
-_BELL_SECONDS = 60
 
 
 def queue_names(roles: Sequence[Stage], encoder_keys: Sequence[str] = ()) -> list[str]:
@@ -33,7 +30,8 @@ def make_app(settings: Settings, *, include: Sequence[str] = (), queues: Sequenc
         result_backend=None,
         task_serializer="json",
         accept_content=["json"],
-        task_queues=[Queue(name) for name in queues],
+        # Without exchanges of their own all queues would share one, and get a copy each of what is sent to it.
+        task_queues=[Queue(name, Exchange(name), routing_key=name) for name in queues],
         task_create_missing_queues=True,
         task_default_queue=ACCEPT_QUEUE,
         worker_prefetch_multiplier=1,
@@ -71,7 +69,7 @@ def celery_ringer(app: Celery) -> Ringer:
             STAGE_TASKS[stage],
             kwargs={"door": door, "bell": bell},
             queue=celery_queue(stage, door),
-            expires=_BELL_SECONDS,
+            # Never one that expires: Celery would judge that by the worker's own clock, and a wrong one made it deaf.
             ignore_result=True,
             retry=False,
         )

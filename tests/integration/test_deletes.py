@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tests.support.documents import prose
 from tests.support.fleet import fleet, terminal_events, wait_for_all
 from tests.support.web import Server, answer
 from tests.unit.stages.desk import Desk, desk, encoder
+from tests.unit.stages.test_delete import PLACES
 from trivet import faults, purge
 from trivet.client import Trivet
 from trivet.commit import read_pointer
@@ -311,6 +313,47 @@ def test_two_processes_do_not_purge_at_once(d: Desk) -> None:
 # ---------------------------------------------------------------- real workers
 
 
+def test_a_worker_killed_between_any_two_steps_of_a_delete_hides_every_object_once(d: Desk, tmp_path: Path) -> None:
+    names = [f"o{n}" for n in range(2 * len(PLACES))]
+    ingest(d, *names)
+    armed = {
+        "faults": ",".join(f"{place}:kill:1:{tmp_path / place}" for place in PLACES),
+        "max_expiries": 100,
+        "lease_seconds": 1.0,
+        "heartbeat_seconds": 0.25,
+        "sweep_seconds": 0.2,
+    }
+    tasks = [delete_object(d.ledger, d.settings, "default", "docs", name).task_id for name in names]
+    with fleet(d.settings) as workers:
+        workers.start("sweep", "--roles", "sweep", **armed)
+        workers.start("cpu", "--roles", "prepare,commit", "--concurrency", "2", **armed)
+        client = Trivet(settings=d.settings)
+        views = wait_for_all(client, tasks)
+    assert [place for place in PLACES if not (tmp_path / place).exists()] == []
+    assert {view.state for view in views} == {TaskState.DELETED}
+    assert {task: ends for task, ends in terminal_events(client).items() if task in tasks} == {
+        task: ["deleted"] for task in tasks
+    }
+    assert visible(d) == []
+    assert {len(keys(d, name) & {"g/2/manifest.json", "g/3/manifest.json"}) for name in names} == {1}
+
+
+def test_a_process_of_the_role_gc_purges_and_another_goes_on_where_it_was_killed(d: Desk, tmp_path: Path) -> None:
+    doomed(d)
+    with fleet(d.settings) as workers:
+        dying = workers.start("gc", "--roles", "gc", faults=f"purge.after_remove:kill:3:{tmp_path / 'struck'}")
+        asked = request_purge(d.settings, d.store, "default", "docs", "a")
+        dying.wait(timeout=60)
+        assert d.ledger.object_busy("default", "docs", "a")
+        workers.start("gc", "--roles", "gc")
+        deadline = time.monotonic() + 90
+        while (done := receipt(d.settings, asked.id)).state == "waiting":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    assert done.keys == {"manifests": 2, "parts": 2, "plans": 2, "raw": 1, "records": 2}
+    assert not d.ledger.object_busy("default", "docs", "a")
+
+
 @pytest.fixture
 def source() -> Iterator[Server]:
     server = Server({f"/{n}": answer(prose(n, 300).encode(), Content_Type="text/plain") for n in range(4)})
@@ -352,6 +395,36 @@ def test_the_command_line_deletes_and_purges_with_real_workers(
     assert (shown["state"], shown["keys"]["raw"]) == ("done", 4)
     for wrong in (("delete", "-c", "docs"), ("delete", "a", "--all", "-c", "docs"), ("purge", "-c", "docs")):
         assert cli(*wrong).status == 2
+
+
+def test_the_command_line_takes_a_listing_and_says_what_it_will_not_do(
+    d: Desk, tmp_path: Path, run_cli: Callable[..., Any]
+) -> None:
+    ingest(d, *"abcdef")
+    cli, listing = run_cli(d.settings), tmp_path / "listing"
+    listing.write_text("a\nb\n\n c \nd\ne\n")
+    done = cli("delete", "--missing-from", str(listing), "-c", "docs", "--json")
+    assert (done.status, len(done.json["task_ids"])) == (0, 1)
+    commit.run(d.ctx, FAR)
+    assert visible(d) == list("abcde")
+    listing.write_text("a")
+    held = cli("delete", "--missing-from", str(listing), "-c", "docs", "--json")
+    assert (held.status, held.json["error"]["code"]) == (1, "not_confirmed")
+    (batch,) = cli("deletes", "--json").json
+    assert batch["id"] in held.err
+    assert "names 1 of 5" in cli("deletes").out
+    assert cli("deletes", "--drop", batch["id"]).status == 0
+    assert "No delete waits" in cli("deletes").err
+    assert visible(d) == list("abcde")
+    for wrong in (
+        ("delete", "--missing-from", str(tmp_path / "none"), "-c", "docs"),
+        ("delete", "--missing-from", str(listing), "-c", "docs", "--yes"),
+        ("delete", "a", "b", "-c", "docs", "--key", "k"),
+        ("deletes", "--confirm", "a", "--drop", "b"),
+        ("purge", "a"),
+        ("purge", "--receipt", "purge_none"),
+    ):
+        assert cli(*wrong).status == 2, wrong
 
 
 def _store(settings: Settings) -> ObjectStore:

@@ -15,11 +15,11 @@ import redis
 from tests.support.documents import prose
 from tests.support.fleet import Fleet, fleet, wait_for_all
 from tests.support.web import Server, answer
-from trivet.broker import make_app, queue_names
+from trivet.broker import celery_ringer, make_app, queue_names
 from trivet.client import Trivet
 from trivet.encoder import load_encoder
 from trivet.ledger.queues import served_queues
-from trivet.names import ACCEPT_QUEUE, ACCEPT_TASK, EMBED_TASK, Stage
+from trivet.names import ACCEPT_QUEUE, ACCEPT_TASK, ANY, EMBED_TASK, Stage
 from trivet.settings import Settings
 from trivet.transport import DEAD_BYTES, MOST_BYTES
 from trivet.values import TaskState
@@ -273,3 +273,26 @@ def test_what_a_newer_worker_knows_is_left_for_it(
     until(lambda: waiting() == {"trivet.of_tomorrow", ACCEPT_TASK})
     assert workers.log("cpu").count("message.unknown_task") < 20, "no hot loop"
     assert broker.llen(f"{live.redis_prefix}celery:dead") == 0
+
+
+def test_a_ledger_of_another_version_is_left_alone_until_it_is_one_that_is_known(
+    workers: Fleet, client: Trivet, source: Server, live: Settings, broker: redis.Redis
+) -> None:
+    workers.start_all(concurrency=1)
+    pids = {name: process.pid for name, process in workers.processes.items()}
+    key = f"{live.redis_prefix}schema"
+    known = broker.get(key)
+    assert known is not None
+    broker.set(key, "99")
+    ring = celery_ringer(app := make_app(live))
+    for _ in range(3):
+        ring(Stage.PREPARE, ANY, "")
+    until(lambda: "ledger.foreign" in workers.log("cpu"))
+    until(lambda: "sweep.failed" in workers.log("sweep"))
+    broker.set(key, known)
+    app.close()
+    task = client.ingest(source.url("/0"), collection="docs")
+    assert task.wait(timeout=60).state is TaskState.COMPLETED
+    assert workers.log("cpu").count("ledger.foreign") == 1
+    assert workers.log("sweep").count("sweep.failed") == 1
+    assert {name: process.pid for name, process in workers.processes.items() if process.poll() is None} == pids

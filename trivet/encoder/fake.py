@@ -79,7 +79,7 @@ class FakeEncoder:
 
 def _text(token_ids: Sequence[Sequence[int]]) -> str:
     backend = tokenizer_backend()
-    return "\n".join("".join(backend.id_to_token(i) for i in ids) for ids in token_ids)
+    return "\n".join("".join(backend.id_to_token(i) or "" for i in ids) for ids in token_ids)
 
 
 def _hashed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

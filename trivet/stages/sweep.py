@@ -7,7 +7,7 @@ from collections.abc import Callable
 import structlog
 
 from trivet.clock import Clock
-from trivet.errors import LedgerUnavailable
+from trivet.errors import LedgerSchema, LedgerUnavailable
 from trivet.ledger import Ledger, Swept
 from trivet.settings import Settings
 from trivet.values import ErrorRecord
@@ -36,9 +36,14 @@ def sweep_once(ledger: Ledger, settings: Settings) -> Swept:
 
 def sweep_forever(ledger: Ledger, settings: Settings, clock: Clock, stopping: Callable[[], bool]) -> None:
     """Sweep every `settings.sweep_seconds` until `stopping()`; an unreachable ledger is waited for."""
+    said = ""
     while not stopping():
         try:
             sweep_once(ledger, settings)
+            said = ""
         except LedgerUnavailable as error:
-            log.warning("sweep.failed", error=error.message)
+            # A ledger of another version may stay that way for long: once is enough.
+            if error.message != said:
+                log.warning("sweep.failed", error=error.message)
+            said = error.message if isinstance(error, LedgerSchema) else ""
         clock.sleep(settings.sweep_seconds)

@@ -20,7 +20,8 @@ if schema ~= SCHEMA then return redis.error_reply('SCHEMA ' .. schema) end
 local LANES = { interactive = { '0', 64 }, normal = { '1', 8 }, bulk = { '2', 1 } }
 local FLOWS = 64 -- flows that a claim looks at in one go, and
 local MOST_FLOWS = 1024 -- in all: those whose encoder nobody here serves stand in front for ever
-local BELL_TTL = 30000 -- a doorbell that nobody answered for so long counts as lost
+-- A doorbell that nobody answered for so long counts as lost: one and a half leases, as the sweep says.
+local BELL_TTL = tonumber(redis.call('GET', key('bell_ttl')) or 30000)
 local MOST_DEAF = 7 -- a door that nobody answers is rung less and less, down to once in BELL_TTL * 2^7
 
 local function flow_of(lane, namespace) return LANES[lane][1] .. '|' .. namespace end

@@ -15,6 +15,7 @@ end
 -- like, and every holder gets another lease's time to be heard of.
 local last = tonumber(redis.call('GET', key('swept')) or now)
 redis.call('SET', key('swept'), now)
+redis.call('SET', key('bell_ttl'), math.floor(lease_ms * 1.5))
 if now - last > lease_ms / 2 then redis.call('SET', key('grace'), '1', 'PX', lease_ms) end
 local graceful = redis.call('EXISTS', key('grace')) == 1
 
