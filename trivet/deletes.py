@@ -8,21 +8,21 @@ A batch that would take much of a collection with it is held: nothing is deleted
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal, NoReturn, Self
-from urllib.parse import urlsplit
 
 from trivet.accept import write_down
 from trivet.clock import Clock, SystemClock
 from trivet.commit import read_pointer
 from trivet.errors import InvalidRequest, NotConfirmed
 from trivet.faults import fault
-from trivet.ids import canonical_url, check_name, check_object_id, digest, is_data_url, new_task_id, redact_url
+from trivet.ids import check_name, check_object_id, digest, new_task_id, redact_url
 from trivet.ledger import Accepted, Ledger, NewTask
 from trivet.ledger.redis_holding import RedisHolding, new_id
 from trivet.names import Lane, TaskKind
+from trivet.prefixes import under_prefix
 from trivet.settings import Settings
 from trivet.stores import ObjectStore, open_store
 from trivet.stores.layout import Layout
@@ -131,7 +131,7 @@ class Deletes:
         Queries are not kept with an object, so none can be asked for. Tasks that are on their way count as well.
         Raises `NotConfirmed` where the batch is held, unless `confirm`.
         """
-        under = _under(prefix)
+        under = under_prefix(prefix)
         shown = redact_url(prefix)
         visible = list(self._visible(collection, with_url=True))
         chosen = [target for target in visible if under(target.url)]
@@ -272,7 +272,7 @@ class Deletes:
         self, collection: str, *, with_url: bool = False, object_ids: Iterable[str] | None = None
     ) -> Iterator[_Target]:
         from trivet.parts.reader import read_current
-        from trivet.retrieval.visible import in_order
+        from trivet.retrieval.visible import in_order, listed_objects
 
         layout = Layout.of(self.settings, check_name(self.namespace, "Namespace"), check_name(collection, "Collection"))
 
@@ -296,35 +296,3 @@ class Deletes:
             for view in self.ledger.tasks(self.namespace, collection=collection, state=state, limit=_EVERY_TASK):
                 if view.kind is TaskKind.INGEST:
                     yield _Target(view.object_id, 0, view.url)
-
-
-def listed_objects(store: ObjectStore, layout: Layout) -> Iterator[str]:
-    """Ids of all objects that S3 has anything of, hidden ones too."""
-    for folder in store.list(layout.objects(), delimiter="/"):
-        object_id = layout.object_of(folder.key)
-        if object_id is not None:
-            yield object_id
-
-
-def _under(prefix: str) -> Callable[[str], bool]:
-    """Whether a redacted URL is this one or below it."""
-    if is_data_url(prefix):
-        raise InvalidRequest("A data URL has nothing below it.", hint="Delete the object by its id.")
-    top = urlsplit(canonical_url(prefix))
-    if top.query:
-        raise InvalidRequest(
-            f"{redact_url(prefix)!r} has a query, and queries are not kept with an object.",
-            hint="Give the URL up to its path, or delete objects by their ids.",
-        )
-    folder = top.path if top.path.endswith("/") else top.path + "/"
-
-    def under(url: str) -> bool:
-        try:
-            found = urlsplit(canonical_url(url.removesuffix("?…")))
-        except InvalidRequest:
-            return False
-        if (found.scheme, found.netloc) != (top.scheme, top.netloc):
-            return False
-        return found.path == top.path or found.path.startswith(folder)
-
-    return under

@@ -20,14 +20,13 @@ from pydantic import Field
 
 from trivet.clock import Clock, SystemClock
 from trivet.commit import read_pointer
-from trivet.deletes import listed_objects
 from trivet.errors import InvalidRequest, NotInStore
 from trivet.faults import fault
 from trivet.ids import check_name, check_object_id
 from trivet.ledger.redis_holding import RedisHolding, new_id
 from trivet.ledger.redis_restoring import RedisRestoring
 from trivet.marks import check_mark
-from trivet.retrieval.visible import in_order
+from trivet.retrieval.visible import in_order, listed_objects
 from trivet.settings import Settings
 from trivet.stages.context import worker_name
 from trivet.stores import ObjectStore, Stored

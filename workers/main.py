@@ -20,6 +20,7 @@ from trivet.ledger.queues import served_queues
 from trivet.logs import bind_process, configure
 from trivet.names import ACCEPT_QUEUE, STAGE_ROLES, Role, Stage
 from trivet.settings import Settings
+from trivet.stages.context import worker_name
 from trivet.stages.prepare import warm
 from trivet.stages.process import StageProcess, close_current, current, opens_with
 from trivet.stores import open_store
@@ -87,6 +88,9 @@ def _work(settings: Settings, roles: Sequence[Stage], concurrency: int) -> int:
     app.conf.worker_consumer = "workers.consumer:PatientConsumer"
     app.set_current()
 
+    # Of a prefork worker's children: whether they died alone or with it tells what killed them.
+    parent = "" if solo else worker_name()
+
     def opened(stopping: Callable[[], bool]) -> Callable[[], StageProcess]:
         return lambda: StageProcess(
             settings,
@@ -94,6 +98,7 @@ def _work(settings: Settings, roles: Sequence[Stage], concurrency: int) -> int:
             open_store(settings),
             roles,
             encoder=encoder,
+            parent=parent,
             stopping=stopping,
         )
 

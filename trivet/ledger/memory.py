@@ -60,15 +60,17 @@ class MemoryLedger(MemoryRestoring, Ledger):
             if self._swept is not None and now - self._swept > lease_seconds / 2:
                 self._grace_until = now + lease_seconds
             self._swept = now
+            self._queues.bell_seconds = 1.5 * lease_seconds
             overdue = [i for i in self._queues.items.values() if i.state == "leased" and i.deadline <= now]
             for item in overdue if now >= self._grace_until else ():
                 if item.state != "leased" or item.id not in self._queues.items:
                     continue
                 dead = self._workers.get(item.owner, (0.0, ""))[0] + lease_seconds <= now
                 group = [i for i in self._queues.items.values() if i.owner == item.owner] if dead else [item]
+                charge = (1 if self._orphaned(item.owner, lease_seconds) else 4) if dead else 0
                 for one in group:
                     expired += 1
-                    failed += self._expire(one, alone=len(group) == 1, dead=dead, cap=max_expiries, error=error)
+                    failed += self._expire(one, len(group), charge, max_expiries, error)
             gone = [i for i, t in self._tasks.items() if t.ended is not None and t.ended <= now - retention_seconds]
             for task_id in gone:
                 owner = self._object(self._tasks.pop(task_id))
@@ -81,10 +83,21 @@ class MemoryLedger(MemoryRestoring, Ledger):
         self._ring()
         return Swept(len(due), expired, failed, len(gone))
 
-    def _expire(self, item: Item, *, alone: bool, dead: bool, cap: int, error: ErrorRecord) -> bool:
-        item.suspect = item.suspect or dead
-        item.expiries += 1 if dead and alone else 0
-        if item.expiries >= cap:
+    def _orphaned(self, worker: str, lease_seconds: float) -> bool:
+        """Whether the process that had started this worker is gone as well."""
+        live = self._live()
+        parent = live.get(worker, {}).get("parent")
+        return parent is not None and not any(
+            info.get("parent") == parent and info["seen_seconds"] <= lease_seconds / 2 for info in live.values()
+        )
+
+    def _expire(self, item: Item, group: int, charge: int, cap: int, error: ErrorRecord) -> bool:
+        """`charge`: in quarters; 0 where the worker lives."""
+        item.group = -(-group // 4) if charge else item.group
+        alone = bool(charge) and group == 1
+        item.expiries += 1 if alone else 0
+        item.charged += charge if alone else 0
+        if alone and item.charged >= 4 * cap:
             self._tasks[item.task_id].error = dump(error)
             self._finish(item.task_id, TaskState.FAILED, drained=True, error=error.model_dump(mode="json"))
             return True

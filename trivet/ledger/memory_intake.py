@@ -103,15 +103,15 @@ class MemoryIntake(MemoryState):
     def _take(self, stage: Stage, may: Sequence[str], budget: int, most: int, *, idle: bool) -> list[Item]:
         taken: list[Item] = []
         self._turn += 1 if idle else 0
-        if idle and self._turn % 2 == 0 and (suspect := self._queues.take_suspect(stage, may)):
-            return [suspect]
+        if idle and self._turn % 2 == 0 and (suspects := self._queues.take_suspects(stage, may, budget, most)):
+            return suspects
         while len(taken) < most and (spent := sum(item.cost for item in taken)) < budget:
             item = self._queues.take_next(stage, may, budget - spent, first=not taken)
             if item is None:
                 break
             taken.append(item)
-        if idle and not taken and (suspect := self._queues.take_suspect(stage, may)):
-            return [suspect]
+        if idle and not taken:
+            return self._queues.take_suspects(stage, may, budget, most)
         return taken
 
     def _lease(self, item: Item) -> Lease:

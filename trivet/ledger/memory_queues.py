@@ -10,7 +10,6 @@ from trivet.names import ANY, Lane, Stage
 
 LANES = {Lane.INTERACTIVE: ("0", 64), Lane.NORMAL: ("1", 8), Lane.BULK: ("2", 1)}
 _MOST_DEAF = 7
-_BELL_SECONDS = 30.0
 
 
 @dataclass
@@ -29,13 +28,21 @@ class Item:
     epoch: int = 0
     attempts: int = 0
     expiries: int = 0
-    suspect: bool = False
+    #: Of expiries alone, in quarters.
+    charged: int = 0
+    #: With how many others it may be leased since a worker died with it, itself counted; 0: with any.
+    group: int = 0
     owner: str = ""
     deadline: float = 0.0
     due_at: float = 0.0
     trouble: float | None = None
     #: The paused scope that holds it up.
     parked: str = ""
+
+    @property
+    def suspect(self) -> bool:
+        """Whether a worker has died with it."""
+        return self.group > 0
 
     @property
     def id(self) -> str:
@@ -61,6 +68,8 @@ class Queues:
         self.deaf: dict[tuple[Stage, str], int] = defaultdict(int)
         self.bells: list[tuple[Stage, str, str]] = []
         self._bell = 0
+        #: A doorbell that nobody answered for so long counts as lost.
+        self.bell_seconds = 30.0
 
     def weight(self, flow: str) -> float:
         """Lane weight times namespace weight."""
@@ -77,7 +86,7 @@ class Queues:
         """Ring unless 2 x workers doorbells stand there."""
         door = queue if stage is Stage.EMBED else ANY
         standing = self.standing[stage, door]
-        patience = _BELL_SECONDS * 2 ** min(self.deaf[stage, door], _MOST_DEAF)
+        patience = self.bell_seconds * 2 ** min(self.deaf[stage, door], _MOST_DEAF)
         gone = [bell for bell, at in standing.items() if at <= now - patience]
         for bell in gone:
             del standing[bell]
@@ -162,14 +171,20 @@ class Queues:
                 return item
         return None
 
-    def take_suspect(self, stage: Stage, may: Collection[str]) -> Item | None:
-        """The suspect with the lowest tag of the first queue that has one."""
+    def take_suspects(self, stage: Stage, may: Collection[str], budget: int, most: int) -> list[Item]:
+        """Suspects by tag: as many at once as each of them allows."""
+        taken: list[Item] = []
+        room, spent = most, 0
         for queue in may:
             found = self.suspects[stage, queue]
-            if found:
-                found.sort(key=lambda item_id: (self.items[item_id].tag, item_id))
-                return self.items[found.pop(0)]
-        return None
+            for item_id in sorted(found, key=lambda item_id: (self.items[item_id].tag, item_id)):
+                item = self.items[item_id]
+                group = min(room, item.group)
+                if len(taken) < group and (not taken or spent + item.cost <= budget):
+                    found.remove(item_id)
+                    taken.append(item)
+                    room, spent = group, spent + item.cost
+        return taken
 
     def charge_flow(self, stage: Stage, flow: str, more: float) -> None:
         """Correct what a flow was charged."""

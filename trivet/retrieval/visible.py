@@ -38,7 +38,7 @@ def visible_objects(
     Reads a few small keys per object, up to `window` objects ahead. Raises the store's errors, `StoreUnavailable`
     for a visible generation that is gone and `StoreDamaged` for one that cannot be read: none is passed over.
     """
-    ids = _listed(store, layout) if object_ids is None else sorted(set(object_ids))
+    ids = listed_objects(store, layout) if object_ids is None else sorted(set(object_ids))
     specs: dict[str, ModelIdentity] = {}
     for manifest in in_order(pool, lambda object_id: read_current(store, layout, object_id), ids, window):
         if manifest is None or manifest.tombstone:
@@ -66,7 +66,8 @@ def in_order(pool: Executor, function: Callable[[T], R], items: Iterable[T], win
             future.cancel()
 
 
-def _listed(store: ObjectStore, layout: Layout) -> Iterator[str]:
+def listed_objects(store: ObjectStore, layout: Layout) -> Iterator[str]:
+    """Ids of all objects that S3 has anything of, hidden ones too."""
     for folder in store.list(layout.objects(), delimiter="/"):
         object_id = layout.object_of(folder.key)
         if object_id is not None:

@@ -118,10 +118,14 @@ def open_context(
     roles: Sequence[Stage],
     *,
     queues: Sequence[str] = (),
+    parent: str = "",
     stopping: Callable[[], bool] = never,
 ) -> StageContext:
-    """A context with a running lease keeper, which tells the ledger what `queues` of it this worker serves."""
+    """A context with a running lease keeper, which tells the ledger what `queues` of it this worker serves.
+
+    `parent` names the process that starts this worker anew when it dies, and its siblings; empty where none does.
+    """
     worker = worker_name()
-    info = json.dumps({"roles": list(roles), "queues": list(queues), "host": socket.gethostname(), "pid": os.getpid()})
-    keeper = LeaseKeeper(ledger, settings, worker, roles, info)
+    info = {"roles": list(roles), "queues": list(queues), "host": socket.gethostname(), "pid": os.getpid()}
+    keeper = LeaseKeeper(ledger, settings, worker, roles, json.dumps(info | ({"parent": parent} if parent else {})))
     return StageContext(settings, ledger, store, worker, keeper, stopping=stopping)

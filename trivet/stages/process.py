@@ -35,10 +35,13 @@ class StageProcess:
         roles: Sequence[Stage],
         *,
         encoder: Encoder | None = None,
+        parent: str = "",
         stopping: Callable[[], bool] = never,
     ) -> None:
         queues = served_queues(encoder.identity.encoder_key, encoder.passport.dtype) if encoder else ()
-        self.ctx: StageContext = open_context(settings, ledger, store, roles, queues=queues, stopping=stopping)
+        self.ctx: StageContext = open_context(
+            settings, ledger, store, roles, queues=queues, parent=parent, stopping=stopping
+        )
         self._last_call = LastCall(self.ctx)
         #: What was wrong with the ledger's version when it was last said.
         self._foreign = ""

@@ -79,7 +79,7 @@ class Lease:
     epoch: int
     #: Tokens for embed, estimated bytes for prepare.
     cost: int
-    #: Leased with no other item: an expiry is charged.
+    #: A worker has died with it: nothing that is no suspect is leased beside it.
     alone: bool
     namespace: str
     collection: str

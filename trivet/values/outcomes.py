@@ -201,7 +201,7 @@ class ItemView(Frozen):
     retry_seconds: float | None = None
     attempts: int = 0
     expiries: int = 0
-    #: A worker died with it among others: it is leased alone next.
+    #: A worker died with it: it is leased with few others next, or alone.
     suspect: bool = False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import pytest
 
@@ -134,6 +135,54 @@ def test_an_item_that_kills_alone_fails_after_the_cap_and_its_neighbours_live(de
     assert desk.state(poison) is TaskState.FAILED
     assert desk.state(healthy) is TaskState.EMBEDDING
     assert desk.one(Stage.COMMIT).task_id == healthy
+
+
+def test_many_that_a_dead_worker_held_are_leased_again_a_quarter_at_a_time(desk: Desk) -> None:
+    desk.staged(shards=40)
+    assert len(desk.claim(Stage.EMBED, "w0", budget=10_000, most=100, lease_seconds=SHORT)) == 40
+    assert desk.expire(max_expiries=1) == 40
+    first = desk.claim(Stage.EMBED, "w1", budget=10_000, most=100, lease_seconds=SHORT)
+    assert (len(first), {lease.alone for lease in first}) == (10, {True})
+    assert len(desk.claim(Stage.EMBED, "w2", budget=350, most=100)) == 3, "the budget holds for suspects too"
+    assert desk.expire(max_expiries=1) == 10
+    sizes = [len(desk.claim(Stage.EMBED, f"v{n}", budget=10_000, most=100)) for n in range(12)]
+    assert sum(sizes) == 37
+    assert max(sizes) <= 10, "nobody is leased with more than before"
+    assert [size for size in sizes if size <= 3], "those whose second worker died stand almost alone"
+
+
+def test_a_poison_among_forty_is_found_and_blames_nobody_else(desk: Desk) -> None:
+    poison = desk.staged("poison", shards=1)
+    healthy = [desk.staged(f"healthy-{n}", shards=1) for n in range(39)]
+    for n in range(60):
+        leases = desk.claim(Stage.EMBED, f"w{n}", budget=10_000, most=100, lease_seconds=SHORT)
+        if any(lease.task_id == poison for lease in leases):
+            desk.expire(max_expiries=2)
+        for lease in leases if not any(lease.task_id == poison for lease in leases) else ():
+            desk.done(lease)
+        if desk.state(poison) is TaskState.FAILED:
+            break
+    assert desk.state(poison) is TaskState.FAILED
+    while leases := desk.claim(Stage.EMBED, "last", budget=10_000, most=100):
+        for lease in leases:
+            desk.done(lease)
+    assert {lease.task_id for lease in desk.claim(Stage.COMMIT, "c", budget=100, most=100)} == set(healthy)
+
+
+@pytest.mark.parametrize(("parent_lives", "deaths"), [(True, 2), (False, 8)])
+def test_who_dies_with_its_parent_is_charged_a_quarter(desk: Desk, parent_lives: bool, deaths: int) -> None:
+    task_id = desk.accept()
+    for n in range(deaths):
+        assert desk.state(task_id) is not TaskState.FAILED
+        worker, info = f"child-{n}", json.dumps({"roles": ["prepare"], "parent": f"main-{'' if parent_lives else n}"})
+        lease = desk.one(Stage.PREPARE, worker, lease_seconds=SHORT)
+        desk.ledger.heartbeat(worker, [lease], lease_seconds=SHORT, roles=[Stage.PREPARE], info=info)
+        for _ in range(8):
+            desk.clock.sleep(SHORT / 5)
+            if parent_lives:
+                desk.ledger.heartbeat("sibling", [], lease_seconds=SHORT, roles=[Stage.PREPARE], info=info)
+            desk.sweep(max_expiries=2)
+    assert desk.state(task_id) is TaskState.FAILED
 
 
 def test_an_outage_charges_nothing_until_patience_is_over(desk: Desk) -> None:

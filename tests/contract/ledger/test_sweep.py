@@ -26,7 +26,7 @@ def test_an_answer_rings_again_only_where_work_is_left(desk: Desk) -> None:
 def test_a_door_that_nobody_answers_is_rung_less_and_less(desk: Desk) -> None:
     desk.accept()
     for _ in range(60):
-        desk.let_bells_age(31)
+        desk.let_bells_age(0.31)
         desk.sweep()
     assert len(desk.rung) < 20
     before = len(desk.rung)

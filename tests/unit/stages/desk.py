@@ -115,7 +115,7 @@ class Desk:
         """All that waits for an embed worker becomes suspect, as after a crash of a worker that held it."""
         for item in list(self.ledger._queues.items.values()):
             self.ledger._queues.forget(item.id)
-            item.suspect = True
+            item.group = 1
             self.ledger._queues.items[item.id] = item
             self.ledger._queues.push(item, self.clock.now())
 

@@ -8,7 +8,7 @@
 
 local function step(item)
   local h = redis.call('HMGET', key('item', item), 'stage', 'queue', 'flow', 'tag', 'suspect', 'cost')
-  return h[1], h[2], h[3], h[4], h[5] == '1', tonumber(h[6] or 0)
+  return h[1], h[2], h[3], h[4], h[5] and true, tonumber(h[6] or 0)
 end
 
 local function counted(stage, queue, n)

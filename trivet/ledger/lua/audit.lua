@@ -23,7 +23,7 @@ local function is_there(id, stage, n) return redis.call('EXISTS', key('item', it
 
 -- The places in which an item stands; `home` is the one in which its state says that it does.
 local function places(item, h)
-  local home, at, right = HOME[h.state] or (h.suspect == '1' and 'suspects' or 'line'), {}, false
+  local home, at, right = HOME[h.state] or (h.suspect and 'suspects' or 'line'), {}, false
   local function look(name, there)
     if not there then return end
     table.insert(at, name)

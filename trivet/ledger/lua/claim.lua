@@ -1,7 +1,7 @@
 -- Leases work. ARGV: event namespace, stream length, stage, worker, operation, budget, most items, lease ms,
 -- most staged tokens, queues… (none for prepare and commit: all that are there) → {json of a lease…}
 local stage, worker, op = ARGV[3], ARGV[4], ARGV[5]
-local MOST_PARKED = 256
+local MOST_PARKED, MOST_SUSPECTS = 256, 256
 local budget, most, lease_ms = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local mine = key('held', worker)
 
@@ -12,7 +12,7 @@ local function describe(item)
     'metadata', 'run', 'generation', 'spec_hash', 'source_sha256', 'kind', 'lane', 'idem', 'fingerprint', 'created')
   local lease = {
     task_id = id, n = tonumber(n), epoch = tonumber(h[1]), cost = tonumber(h[2]), attempts = tonumber(h[3] or 0),
-    alone = h[4] == '1', namespace = t[1], collection = t[2], object_id = t[3], url = t[4],
+    alone = h[4] and true, namespace = t[1], collection = t[2], object_id = t[3], url = t[4],
     media_type = t[6] or '', metadata = t[7] or '{}', run = tonumber(t[8]), generation = tonumber(t[9] or ''),
     spec_hash = t[10] or nil, source_sha256 = t[11] or nil, input_hash = h[5] or nil, kind = t[12] or 'ingest'
   }
@@ -69,18 +69,25 @@ local function put_aside(item)
   return true
 end
 
-local function claim_suspect()
+-- Suspects: as many at once as each of them allows, and none that is no suspect beside them.
+local function claim_suspects()
   if redis.call('SCARD', mine) > 0 or #taken > 0 then return false end
+  local room = most
   for _, queue in ipairs(queues) do
-    local found = may[queue] and redis.call('ZRANGE', key('suspects', stage, queue), 0, 0) or {}
-    while found[1] and put_aside(found[1]) do found = redis.call('ZRANGE', key('suspects', stage, queue), 0, 0) end
-    if found[1] and not (pauses and scope_of(found[1])) then
-      redis.call('ZREM', key('suspects', stage, queue), found[1])
-      take(found[1], queue)
-      return true
+    for _, item in ipairs(may[queue] and redis.call('ZRANGE', key('suspects', stage, queue), 0, MOST_SUSPECTS - 1) or {}) do
+      if not put_aside(item) then
+        local h = redis.call('HMGET', key('item', item), 'suspect', 'cost')
+        local group = math.min(room, tonumber(h[1] or 1))
+        local fits = h[2] and #taken < group and (#taken == 0 or spent + tonumber(h[2]) <= budget)
+        if fits and not (pauses and scope_of(item)) then
+          redis.call('ZREM', key('suspects', stage, queue), item)
+          take(item, queue)
+          room = group
+        end
+      end
     end
   end
-  return false
+  return #taken > 0
 end
 
 -- The item with the lowest tag that a flow may give: its tag, the item, its queue.
@@ -90,9 +97,10 @@ local function head(flow)
     if may[queue] then
       local items = redis.call('ZRANGE', key('line', stage, flow, queue), 0, #taken == 0 and 0 or 3, 'WITHSCORES')
       for j = 1, #items, 2 do
-        local cost = tonumber(redis.call('HGET', key('item', items[j]), 'cost'))
+        local cost = tonumber(redis.call('HGET', key('item', items[j]), 'cost') or '')
         local tag = tonumber(items[j + 1])
-        if (#taken == 0 or spent + cost <= budget) and (not best or tag < best) then
+        -- One without a cost is damaged, and left for an audit.
+        if cost and (#taken == 0 or spent + cost <= budget) and (not best or tag < best) then
           best, chosen, from = tag, items[j], queue
         end
       end
@@ -128,12 +136,12 @@ end
 
 -- A worker that holds a suspect holds nothing else until it is through with it.
 local first = redis.call('SRANDMEMBER', mine)
-if not (first and redis.call('HGET', key('item', first), 'suspect') == '1') then
+if not (first and redis.call('HGET', key('item', first), 'suspect')) then
   -- Suspects take every other turn of the workers that are free for one: a pile of them cannot starve the rest.
   local turn = not first and redis.call('INCR', key('turn', stage)) or 1
-  if not (turn % 2 == 0 and claim_suspect()) then
+  if not (turn % 2 == 0 and claim_suspects()) then
     while #taken < most and spent < budget and claim_next() do end
-    if #taken == 0 then claim_suspect() end
+    if #taken == 0 then claim_suspects() end
   end
 end
 redis.call('HSET', key('worker', worker), 'op', op, 'op_items', table.concat(taken, ' '))

@@ -19,18 +19,35 @@ redis.call('SET', key('bell_ttl'), math.floor(lease_ms * 1.5))
 if now - last > lease_ms / 2 then redis.call('SET', key('grace'), '1', 'PX', lease_ms) end
 local graceful = redis.call('EXISTS', key('grace')) == 1
 
--- An expiry among others charges nobody but makes all of them suspects: each is leased alone next.
-local function expire(item, alone, dead)
+-- Whether a process died with the one that had started it: then something outside killed them, not what they worked on.
+-- A child that its work kills leaves a parent, which starts another one.
+local function orphaned(worker)
+  local told = redis.call('HGET', key('worker', worker), 'info')
+  local parent = told and cjson.decode(told).parent
+  if type(parent) ~= 'string' then return false end
+  for _, other in ipairs(redis.call('ZRANGEBYSCORE', key('workers'), now - lease_ms / 2, '+inf')) do
+    local known = redis.call('HGET', key('worker', other), 'info')
+    if known and cjson.decode(known).parent == parent then return false end
+  end
+  return true
+end
+
+-- An expiry among others charges nobody but makes all of them suspects, which are leased a quarter at a time, until one
+-- is left alone. That one is charged: in full, or a quarter where its worker did not die alone.
+local function expire(item, group, dead, charge)
   expired = expired + 1
   unlease(item)
-  if dead then redis.call('HSET', key('item', item), 'suspect', 1) end
-  if dead and alone and redis.call('HINCRBY', key('item', item), 'expiries', 1) >= cap then
-    redis.call('HSET', key('task', task_of(item)), 'error', error)
-    finish(task_of(item), 'failed', '"error":' .. error, true)
-    failed = failed + 1
-  else
-    push(item, false)
+  if dead then redis.call('HSET', key('item', item), 'suspect', math.ceil(group / 4)) end
+  if dead and group == 1 then
+    redis.call('HINCRBY', key('item', item), 'expiries', 1)
+    if redis.call('HINCRBY', key('item', item), 'charged', charge) >= 4 * cap then
+      redis.call('HSET', key('task', task_of(item)), 'error', error)
+      finish(task_of(item), 'failed', '"error":' .. error, true)
+      failed = failed + 1
+      return
+    end
   end
+  push(item, false)
 end
 
 for _, item in ipairs(graceful and {} or redis.call('ZRANGEBYSCORE', key('leases'), '-inf', now, 'LIMIT', 0, limit)) do
@@ -42,9 +59,10 @@ for _, item in ipairs(graceful and {} or redis.call('ZRANGEBYSCORE', key('leases
     if seen + lease_ms <= now then
       -- The worker is gone, so all that it held is: judged together, before the first is taken away.
       local group = redis.call('SMEMBERS', key('held', owner))
-      for _, other in ipairs(group) do expire(other, #group == 1, true) end
+      local charge = orphaned(owner) and 1 or 4
+      for _, other in ipairs(group) do expire(other, #group, true, charge) end
     else
-      expire(item, false, false)
+      expire(item, 1, false, 0)
     end
   end
 end

@@ -7,10 +7,10 @@ local function look(stage, n)
   if not h[1] then return end
   local view = {
     stage = stage, n = n, state = h[1], queue = h[2], worker = h[4] or nil, attempts = tonumber(h[5] or 0),
-    expiries = tonumber(h[6] or 0), suspect = h[7] == '1'
+    expiries = tonumber(h[6] or 0), suspect = h[7] and true or false
   }
   if h[1] == 'pending' then
-    local key_of = h[7] == '1' and key('suspects', stage, h[2]) or key('line', stage, h[3], h[2])
+    local key_of = h[7] and key('suspects', stage, h[2]) or key('line', stage, h[3], h[2])
     view.ahead = redis.call('ZRANK', key_of, item) or nil
   elseif h[1] == 'leased' then
     view.lease_seconds = ((redis.call('ZSCORE', key('leases'), item) or now) - now) / 1000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from trivet.deletes import _under
 from trivet.errors import InvalidRequest
+from trivet.prefixes import under_prefix
 
 
 @pytest.mark.parametrize(
@@ -30,10 +30,10 @@ from trivet.errors import InvalidRequest
     ],
 )
 def test_a_prefix_ends_where_a_folder_does(prefix: str, url: str, below: bool) -> None:
-    assert _under(prefix)(url) is below
+    assert under_prefix(prefix)(url) is below
 
 
 @pytest.mark.parametrize("prefix", ["", "host/a", "ftp://host/a", "data:,x", "https://host/a?key=1"])
 def test_what_names_no_folder_is_refused(prefix: str) -> None:
     with pytest.raises(InvalidRequest):
-        _under(prefix)
+        under_prefix(prefix)
