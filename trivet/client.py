@@ -10,7 +10,8 @@ print(task.wait().state)
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Literal
 
 from trivet.accept import accept, parse_request
 from trivet.broker import celery_ringer, make_app
@@ -24,6 +25,11 @@ from trivet.names import Lane
 from trivet.settings import Settings
 from trivet.supervisor.endpoints import connected_settings
 from trivet.values import Collection, Event, Pipeline, TaskState, TaskView
+
+if TYPE_CHECKING:
+    from trivet.deletes import Deletes
+    from trivet.delivery.endpoints import Endpoints
+    from trivet.purge import PurgeReceipt
 
 _MOST_WEIGHT = 1000
 
@@ -146,6 +152,42 @@ class Trivet:
                 retried.append(view.task_id)
         return Retried(tuple(retried), refused)
 
+    # ------------------------------------------------------------ deletes
+
+    def delete(self, object_id: str, *, collection: str, idempotency_key: str = "") -> TaskHandle:
+        """Hide one object: a task of its own, which waits for the object's active one.
+
+        Raises `InvalidRequest`, `IdempotencyConflict`, `LedgerUnavailable`.
+        """
+        from trivet.deletes import delete_object
+
+        accepted = delete_object(
+            self._ledger, self.settings, self.namespace, collection, object_id, idempotency_key=idempotency_key
+        )
+        return TaskHandle(self._ledger, accepted.task_id, self._clock, new=accepted.new)
+
+    def deletes(self) -> Deletes:
+        """Deletes of many objects at once, and the batches that wait for a confirmation. Needs the settings of S3."""
+        from trivet.deletes import Deletes
+
+        return Deletes.open(self.settings, self._ledger, self.namespace)
+
+    def purge(self, object_id: str = "", *, collection: str) -> PurgeReceipt:
+        """Remove a deleted object, or all of a deleted collection, from S3 now. Needs the settings of S3.
+
+        A gc process does it; `purge_receipt` says how it stands. Raises `InvalidRequest` for what is not deleted.
+        """
+        from trivet.purge import request_purge
+        from trivet.stores import open_store
+
+        return request_purge(self.settings, open_store(self.settings), self.namespace, collection, object_id)
+
+    def purge_receipt(self, purge_id: str) -> PurgeReceipt:
+        """What a purge has removed. Raises `InvalidRequest` for one that was never asked for."""
+        from trivet.purge import receipt
+
+        return receipt(self.settings, purge_id)
+
     # ------------------------------------------------------------ pauses and shares
 
     def pause(self, collection: str | None = None, *, reason: str) -> None:
@@ -178,6 +220,25 @@ class Trivet:
         All namespaces share the stream: look at `event.data["namespace"]`.
         """
         return self._ledger.events(after, count, block_seconds)
+
+    def consume(
+        self, group: str, consumer: str, *, start: Literal["new", "oldest"] = "new", idle_seconds: float = 60.0
+    ) -> Iterator[tuple[Event, Callable[[], None]]]:
+        """Events of the namespace, each with the callable that acknowledges it; waits for the next, for ever.
+
+        Consumers of one group share the events; what one has not acknowledged, it gets again when it comes back, or
+        another after `idle_seconds`. The group is made where there is none, and holds events until they are
+        acknowledged: drop one that nobody reads any more. Raises `LedgerUnavailable`.
+        """
+        from trivet.delivery.groups import consume
+
+        return consume(self.settings, group, consumer, namespace=self.namespace, start=start, idle_seconds=idle_seconds)
+
+    def endpoints(self) -> Endpoints:
+        """Webhooks, SNS topics and SQS queues that get the namespace's events."""
+        from trivet.delivery.endpoints import Endpoints
+
+        return Endpoints(self.settings, self.namespace)
 
     def last_event(self) -> str:
         """Stream id to follow from, for events that are still to come."""

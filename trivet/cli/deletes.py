@@ -15,8 +15,7 @@ from trivet.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from trivet.client import Trivet
-    from trivet.deletes import Deleted, Deletes
-    from trivet.ledger.redis import RedisLedger
+    from trivet.deletes import Deleted
     from trivet.purge import PurgeReceipt
     from trivet.values import TaskView
 
@@ -62,36 +61,16 @@ def delete(
     if objects:
         from trivet.deletes import Deleted
 
-        done = Deleted(tuple(_delete_one(client, collection, name, key) for name in objects))
+        done = Deleted(
+            tuple(client.delete(name, collection=collection, idempotency_key=key).task_id for name in objects)
+        )
     elif prefix:
-        done = _deletes(client).delete_prefix(collection, prefix, confirm=yes)
+        done = client.deletes().delete_prefix(collection, prefix, confirm=yes)
     elif missing_from is not None:
-        done = _deletes(client).delete_missing(collection, _listing(missing_from))
+        done = client.deletes().delete_missing(collection, _listing(missing_from))
     else:
-        done = _deletes(client).delete_collection(collection, confirm=yes)
+        done = client.deletes().delete_collection(collection, confirm=yes)
     _report(client, done, wait=wait, timeout=timeout, as_json=json_)
-
-
-def _delete_one(client: Trivet, collection: str, object_id: str, key: str) -> str:
-    from trivet.deletes import delete_object
-
-    accepted = delete_object(
-        _ledger(client), client.settings, client.namespace, collection, object_id, idempotency_key=key
-    )
-    return accepted.task_id
-
-
-def _deletes(client: Trivet) -> Deletes:
-    from trivet.deletes import Deletes
-
-    return Deletes.open(client.settings, _ledger(client), client.namespace)
-
-
-def _ledger(client: Trivet) -> RedisLedger:
-    from trivet.broker import celery_ringer, make_app
-    from trivet.ledger.redis import RedisLedger
-
-    return RedisLedger(client.settings, celery_ringer(make_app(client.settings)))
 
 
 def _listing(path: Path) -> list[str]:
@@ -139,16 +118,16 @@ def deletes(
         raise InvalidRequest("--confirm does not go with --drop.")
     client = common.client()
     if confirm:
-        _report(client, _deletes(client).confirm(confirm), wait=wait, timeout=timeout, as_json=json_)
+        _report(client, client.deletes().confirm(confirm), wait=wait, timeout=timeout, as_json=json_)
         return
     if drop:
-        dropped = _deletes(client).drop(drop)
+        dropped = client.deletes().drop(drop)
         if json_:
             print_json(dropped.model_dump(mode="json"))
         else:
             say(f"The delete of {dropped.count} objects is forgotten; they stay.")
         return
-    found = _deletes(client).held()
+    found = client.deletes().held()
     if json_:
         print_json([batch.model_dump(mode="json") for batch in found])
     elif found:
@@ -172,9 +151,6 @@ def purge(
     json_: JsonFlag = False,
 ) -> None:
     """Remove from S3 what a deleted object has left there, and give a receipt. A process of the role gc does it."""
-    from trivet import purge as purges
-    from trivet.stores import open_store
-
     common: Common = ctx.obj
     if sum((bool(object_id), all_, bool(receipt))) != 1:
         raise InvalidRequest("Name one object, or say --all or --receipt.")
@@ -182,16 +158,15 @@ def purge(
         raise InvalidRequest("Name the collection with --collection, or a purge with --receipt.")
     client = common.client()
     if receipt:
-        asked = purges.receipt(client.settings, receipt)
+        asked = client.purge_receipt(receipt)
     else:
-        store = open_store(client.settings)
-        asked = purges.request_purge(client.settings, store, client.namespace, collection, object_id)
+        asked = client.purge(object_id, collection=collection)
     deadline = None if timeout is None else time.monotonic() + timeout
     while wait and asked.state == "waiting":
         if deadline is not None and time.monotonic() >= deadline:
             raise TimeoutError(f"Purge {asked.id} still waits: {asked.reason}.")
         time.sleep(0.2)
-        asked = purges.receipt(client.settings, asked.id)
+        asked = client.purge_receipt(asked.id)
     if json_:
         print_json(asked.model_dump(mode="json"))
     else:

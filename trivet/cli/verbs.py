@@ -58,7 +58,7 @@ def _next(item: ItemView) -> str:
     if item.retry_seconds is not None:
         return f"tried again in {max(0.0, item.retry_seconds):.0f} s"
     if item.suspect:
-        return "leased alone"
+        return "leased with few others, or alone"
     return f"{item.ahead} before it" if item.ahead else ""
 
 

@@ -31,7 +31,7 @@ _OUTAGE_SECONDS = 0.5
 
 
 def deliver_forever(settings: Settings, stopping: Callable[[], bool]) -> None:
-    """Send events until `stopping()`; then finish what is being sent, or hand it back after `settings.stop_seconds`.
+    """Send events until `stopping()`; then finish what is being sent, or hand it back after `settings.drain_seconds`.
 
     An unreachable Redis is waited for, and no event or endpoint can end it.
     """
@@ -139,7 +139,7 @@ class Deliverer:
             return list(self._held.values())
 
     def _finish(self, beat: float) -> None:
-        until = self.clock.monotonic() + self.settings.stop_seconds
+        until = self.clock.monotonic() + self.settings.drain_seconds
         while self._all_held() and self.clock.monotonic() < until:
             beat = self._keep(beat)
             self._news.wait(_DEAL_SECONDS)

@@ -11,6 +11,7 @@ import redis
 
 from trivet.errors import LedgerRefused, LedgerUnavailable
 from trivet.ledger import Accepted, Ledger, NewTask, Ringer, Swept, no_ringer
+from trivet.ledger.redis_holding import RedisHolding
 from trivet.ledger.redis_restoring import RedisRestoring
 from trivet.ledger.redis_verbs import RedisVerbs
 from trivet.ledger.refusals import key_conflict, lease_lost, too_late, unknown_collection, unknown_task
@@ -26,7 +27,7 @@ _ROOM_BYTES = 1 << 20
 _ROW_BYTES = 4096
 
 
-class RedisLedger(RedisVerbs, RedisRestoring, Ledger):
+class RedisLedger(RedisVerbs, RedisHolding, RedisRestoring, Ledger):
     """Thread-safe; open it after a fork."""
 
     def __init__(self, settings: Settings, ringer: Ringer = no_ringer, client: redis.Redis | None = None) -> None:
@@ -49,9 +50,9 @@ class RedisLedger(RedisVerbs, RedisRestoring, Ledger):
     def put_collection(self, collection: Collection, *, replace: bool) -> bool:
         key, value = self._key("collections", collection.namespace), dump(collection)
         if replace:
-            self._do(lambda: self._client.hset(key, collection.name, value))
+            self._configure("HSET", key, collection.name, value)
             return True
-        return bool(self._do(lambda: self._client.hsetnx(key, collection.name, value)))
+        return self._configure("HSETNX", key, collection.name, value)
 
     # ------------------------------------------------------------ the way of a task
 

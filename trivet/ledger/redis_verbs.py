@@ -57,7 +57,7 @@ class RedisVerbs(RedisReader):
         """Lease no more of it. What is in line is put aside page by page; what that misses, claims put aside."""
         scope = _scope(namespace, collection)
         record = json.dumps({"reason": reason, "since": time.time()})
-        self._do(lambda: self._client.hset(self._key("paused"), scope, record))
+        self._configure("HSET", self._key("paused"), scope, record)
         flows = [f"{order}|{namespace}" for order, _ in enumerate(Lane)]
         for stage in Stage:
             for flow in flows:
@@ -81,7 +81,7 @@ class RedisVerbs(RedisReader):
 
     def set_weight(self, namespace: str, weight: float) -> None:
         """The namespace's share where several wait."""
-        self._do(lambda: self._client.hset(self._key("weights"), namespace, weight))
+        self._configure("HSET", self._key("weights"), namespace, weight)
 
     def why(self, task_id: str) -> Waiting:
         """Why a task is where it is, and what comes next."""
@@ -119,7 +119,11 @@ class RedisVerbs(RedisReader):
 
     def remove_collection(self, namespace: str, name: str) -> bool:
         """Take no more requests for it."""
-        return bool(self._do(lambda: self._client.hdel(self._key("collections", namespace), name)))
+        return self._configure("HDEL", self._key("collections", namespace), name)
+
+    def _configure(self, *arguments: Any) -> bool:
+        """Change one entry of a hash; whether anything changed."""
+        return bool(self._run("configure", *arguments)[0])
 
 
 def _scope(namespace: str, collection: str | None) -> str:

@@ -30,6 +30,8 @@ def task_view(task_id: str, fields: Mapping[str, str], shards_done: int) -> Task
     state = TaskState(fields["state"])
     error = ErrorRecord.model_validate_json(fields["error"]) if fields.get("error") else None
     reason = _NEXT[state]
+    if fields.get("kind") == TaskKind.DELETE and state is TaskState.QUEUED:
+        reason = "waits for a commit worker, which writes its tombstone"
     if state is TaskState.EMBEDDING and fields.get("queue"):
         reason += f" that serves {fields['queue']}"
     if error and not state.terminal:
@@ -142,7 +144,7 @@ def _served(item: ItemView, workers: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _turn(item: ItemView) -> str:
     if item.suspect:
-        return "A worker died with it: it is leased alone next."
+        return "A worker died with it: it is leased with few others next, or alone."
     if not item.ahead:
         return "It is the next of its lane and namespace."
     return f"{item.ahead} items of its lane and namespace stand before it."
