@@ -157,10 +157,7 @@ def purge(
     if bool(collection) == bool(receipt):
         raise InvalidRequest("Name the collection with --collection, or a purge with --receipt.")
     client = common.client()
-    if receipt:
-        asked = client.purge_receipt(receipt)
-    else:
-        asked = client.purge(object_id, collection=collection)
+    asked = client.purge_receipt(receipt) if receipt else client.purge(object_id, collection=collection)
     deadline = None if timeout is None else time.monotonic() + timeout
     while wait and asked.state == "waiting":
         if deadline is not None and time.monotonic() >= deadline:
