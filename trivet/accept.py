@@ -21,7 +21,7 @@ from trivet.settings import Settings
 from trivet.values import IngestRequest, dump
 
 if TYPE_CHECKING:
-    from trivet.records import CollectionMemory
+    from trivet.rebuild.records import CollectionMemory
     from trivet.stores import ObjectStore
     from trivet.stores.layout import Layout
 
@@ -106,7 +106,7 @@ def write_down(ledger: Ledger, settings: Settings, task: NewTask, *, store: Obje
     seconds = settings.idempotency_hours * 3600
     if not settings.durable_accept:
         return ledger.accept(task, seconds)
-    from trivet.records import put_intent
+    from trivet.rebuild.records import put_intent
     from trivet.stores.layout import Layout
 
     store = store or _Opened.store(settings)
@@ -160,7 +160,7 @@ class _Opened:
     @classmethod
     def memory(cls) -> CollectionMemory:
         """The collections that were written down."""
-        from trivet.records import CollectionMemory
+        from trivet.rebuild.records import CollectionMemory
 
         cls._memory = cls._memory or CollectionMemory()
         return cls._memory

@@ -27,9 +27,9 @@ from trivet.supervisor.endpoints import connected_settings
 from trivet.values import Collection, Event, Pipeline, TaskState, TaskView
 
 if TYPE_CHECKING:
-    from trivet.deletes import Deletes
+    from trivet.deleting.deletes import Deletes
+    from trivet.deleting.purge import PurgeReceipt
     from trivet.delivery.endpoints import Endpoints
-    from trivet.purge import PurgeReceipt
 
 _MOST_WEIGHT = 1000
 
@@ -159,7 +159,7 @@ class Trivet:
 
         Raises `InvalidRequest`, `IdempotencyConflict`, `LedgerUnavailable`.
         """
-        from trivet.deletes import delete_object
+        from trivet.deleting.deletes import delete_object
 
         accepted = delete_object(
             self._ledger, self.settings, self.namespace, collection, object_id, idempotency_key=idempotency_key
@@ -168,7 +168,7 @@ class Trivet:
 
     def deletes(self) -> Deletes:
         """Deletes of many objects at once, and the batches that wait for a confirmation. Needs the settings of S3."""
-        from trivet.deletes import Deletes
+        from trivet.deleting.deletes import Deletes
 
         return Deletes.open(self.settings, self._ledger, self.namespace)
 
@@ -177,14 +177,14 @@ class Trivet:
 
         A gc process does it; `purge_receipt` says how it stands. Raises `InvalidRequest` for what is not deleted.
         """
-        from trivet.purge import request_purge
+        from trivet.deleting.purge import request_purge
         from trivet.stores import open_store
 
         return request_purge(self.settings, open_store(self.settings), self.namespace, collection, object_id)
 
     def purge_receipt(self, purge_id: str) -> PurgeReceipt:
         """What a purge has removed. Raises `InvalidRequest` for one that was never asked for."""
-        from trivet.purge import receipt
+        from trivet.deleting.purge import receipt
 
         return receipt(self.settings, purge_id)
 

@@ -19,11 +19,11 @@ from trivet import faults
 from trivet.audit import AuditReport, audit
 from trivet.cli import FAILED, OK, main
 from trivet.client import Trivet
-from trivet.deletes import delete_object
+from trivet.deleting.deletes import delete_object
+from trivet.deleting.purge import request_purge, run_purges
 from trivet.errors import TransientError
 from trivet.ledger import open_ledger
 from trivet.names import Stage
-from trivet.purge import request_purge, run_purges
 from trivet.settings import Settings
 from trivet.stages import commit
 from trivet.stages.embed import EmbedLoop

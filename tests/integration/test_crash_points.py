@@ -27,7 +27,7 @@ from tests.support.web import Server, answer
 from trivet.accept import accept, parse_request
 from trivet.client import Trivet
 from trivet.commit import read_manifest, read_pointer
-from trivet.deletes import delete_object
+from trivet.deleting.deletes import delete_object
 from trivet.encoder.fake import FakeEncoder
 from trivet.errors import StoreUnavailable
 from trivet.faults import arm, disarm

@@ -15,15 +15,16 @@ from tests.support.fleet import fleet, terminal_events, wait_for_all
 from tests.support.web import Server, answer
 from tests.unit.stages.desk import Desk, desk, encoder
 from tests.unit.stages.test_delete import PLACES
-from trivet import faults, purge
+from trivet import faults
 from trivet.client import Trivet
 from trivet.commit import read_pointer
-from trivet.deletes import Deletes, delete_object
+from trivet.deleting import purge
+from trivet.deleting.deletes import Deletes, delete_object
+from trivet.deleting.purge import PurgeReceipt, receipt, request_purge, run_purges
 from trivet.errors import InvalidRequest, NotConfirmed, TransientError, UnknownCollection
 from trivet.ledger import open_ledger
 from trivet.ledger.redis import RedisLedger
 from trivet.parts.reader import collection_files, current_manifests, read_current, read_parts
-from trivet.purge import PurgeReceipt, receipt, request_purge, run_purges
 from trivet.settings import Settings
 from trivet.stages import commit
 from trivet.stages.embed import EmbedLoop

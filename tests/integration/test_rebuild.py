@@ -16,10 +16,10 @@ from tests.support.web import Server, answer
 from trivet import faults
 from trivet.errors import IdempotencyConflict, LedgerUnavailable, TransientError, UnknownCollection
 from trivet.ledger import NewTask
-from trivet.marks import check_mark
 from trivet.names import Lane, Stage, TaskKind
 from trivet.rebuild import FAULTS, rebuild
-from trivet.records import Intent
+from trivet.rebuild.marks import check_mark
+from trivet.rebuild.records import Intent
 from trivet.settings import Settings
 from trivet.stores import ObjectStore
 from trivet.supervisor.workers import environment

@@ -10,7 +10,7 @@ from trivet.errors import TrivetError
 from trivet.ids import event_id
 from trivet.ledger.redis_auditing import AuditedTask, RedisAuditing
 from trivet.names import TERMINAL_EVENTS, EventKind
-from trivet.records import read_record
+from trivet.rebuild.records import read_record
 from trivet.settings import Settings
 from trivet.stores import ObjectStore
 from trivet.values import Manifest, TaskState, dump

@@ -11,7 +11,7 @@ from trivet.commit import Published, Superseded, publish, read_manifest, read_po
 from trivet.errors import StoreDamaged
 from trivet.gc.rules import Holdings, holdings, left_over
 from trivet.ledger.redis_auditing import AuditedTask, RedisAuditing
-from trivet.records import layouts, read_record
+from trivet.rebuild.records import layouts, read_record
 from trivet.retrieval.visible import in_order
 from trivet.settings import Settings
 from trivet.stores import ObjectStore

@@ -15,8 +15,8 @@ from trivet.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from trivet.client import Trivet
-    from trivet.deletes import Deleted
-    from trivet.purge import PurgeReceipt
+    from trivet.deleting.deletes import Deleted
+    from trivet.deleting.purge import PurgeReceipt
     from trivet.values import TaskView
 
 Objects = Annotated[list[str] | None, typer.Argument(metavar="[OBJECT]...", help="Ids of objects.")]
@@ -59,7 +59,7 @@ def delete(
         raise InvalidRequest("--yes does not go with --missing-from.", hint="A listing that looks cut short is held.")
     client = common.client()
     if objects:
-        from trivet.deletes import Deleted
+        from trivet.deleting.deletes import Deleted
 
         done = Deleted(
             tuple(client.delete(name, collection=collection, idempotency_key=key).task_id for name in objects)

@@ -1,8 +1,8 @@
 """Garbage collection: removes from S3 what no reader, no task and no rebuild can need any more.
 
 Every rule is in `trivet.gc.rules`. Nothing is removed before the ledger has answered and shown that it is the one that
-belongs to this bucket (`trivet.marks`). Of an object nothing is removed while a task of it is active or waits, and
-while something is removed, none can start.
+belongs to this bucket (`trivet.rebuild.marks`). Of an object nothing is removed while a task of it is active or waits,
+and while something is removed, none can start.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import structlog
 
 from trivet.broker import celery_ringer, make_app
 from trivet.clock import Clock, SystemClock
+from trivet.deleting.purge import run_purges
 from trivet.errors import TrivetError
 from trivet.gc.objects import collect_objects
 from trivet.gc.records import collect_records, forget_ended
 from trivet.gc.report import Collecting, GcReport
 from trivet.ledger.redis import RedisLedger
-from trivet.marks import check_mark
-from trivet.purge import run_purges
-from trivet.records import layouts, put_collection, read_record
+from trivet.rebuild.marks import check_mark
+from trivet.rebuild.records import layouts, put_collection, read_record
 from trivet.settings import Settings
 from trivet.stages.context import worker_name
 from trivet.stores import ObjectStore, open_store

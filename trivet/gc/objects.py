@@ -11,7 +11,7 @@ from trivet.errors import StoreDamaged
 from trivet.faults import fault
 from trivet.gc.report import Collecting
 from trivet.gc.rules import Folder, Holdings, holdings, left_over
-from trivet.records import read_record
+from trivet.rebuild.records import read_record
 from trivet.stores.layout import Layout
 from trivet.values import Manifest
 

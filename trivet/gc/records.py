@@ -11,7 +11,7 @@ from trivet.faults import fault
 from trivet.gc.report import Collecting
 from trivet.ledger.redis import RedisLedger
 from trivet.ledger.redis_restoring import EndedTask
-from trivet.records import StagedRecord, read_record
+from trivet.rebuild.records import StagedRecord, read_record
 from trivet.settings import Settings
 from trivet.stores import ObjectStore, Stored
 from trivet.stores.layout import Layout

@@ -89,7 +89,7 @@ class MemoryIntake(MemoryState):
                 may = [name for name in may if self._staged.get(name, 0) <= max_staged_tokens]
             taken: list[Item] = []
             if not any(item.suspect for item in mine):
-                taken = self._take(stage, may, budget, most, idle=not mine)
+                taken = self._take(worker, stage, may, budget, most, idle=not mine)
             for item in taken:
                 self._epoch = max(self._epoch + 1, int(self._clock.now() * 1000))
                 item.state, item.epoch, item.owner = "leased", self._epoch, worker
@@ -100,11 +100,20 @@ class MemoryIntake(MemoryState):
             self._workers[worker] = (self._clock.now(), self._workers.get(worker, (0.0, "{}"))[1])
             return [self._lease(item) for item in taken]
 
-    def _take(self, stage: Stage, may: Sequence[str], budget: int, most: int, *, idle: bool) -> list[Item]:
-        taken: list[Item] = []
-        self._turn += 1 if idle else 0
-        if idle and self._turn % 2 == 0 and (suspects := self._queues.take_suspects(stage, may, budget, most)):
+    def _take(self, worker: str, stage: Stage, may: Sequence[str], budget: int, most: int, *, idle: bool) -> list[Item]:
+        theirs = False
+        if self._queues.suspects_wait(stage, may):
+            theirs = worker in self._owed
+            if not theirs:
+                self._turns[stage] += 1
+                theirs = self._turns[stage] % 2 == 0
+        if theirs and not idle:
+            self._owed.add(worker)
+            return []
+        self._owed.discard(worker)
+        if theirs and (suspects := self._queues.take_suspects(stage, may, budget, most)):
             return suspects
+        taken: list[Item] = []
         while len(taken) < most and (spent := sum(item.cost for item in taken)) < budget:
             item = self._queues.take_next(stage, may, budget - spent, first=not taken)
             if item is None:

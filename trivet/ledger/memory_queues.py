@@ -171,6 +171,10 @@ class Queues:
                 return item
         return None
 
+    def suspects_wait(self, stage: Stage, may: Collection[str]) -> bool:
+        """Whether any suspect waits in these queues."""
+        return any(self.suspects[stage, queue] for queue in may)
+
     def take_suspects(self, stage: Stage, may: Collection[str], budget: int, most: int) -> list[Item]:
         """Suspects by tag: as many at once as each of them allows."""
         taken: list[Item] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -133,7 +134,10 @@ class MemoryState:
         self._queues = Queues()
         #: Scope → why.
         self._paused: dict[str, str] = {}
-        self._epoch = self._turn = 0
+        self._epoch = 0
+        #: Claims while suspects waited, by stage; workers that are to come back free for one.
+        self._turns: Counter[Stage] = Counter()
+        self._owed: set[str] = set()
         self._swept: float | None = None
         self._grace_until = 0.0
 

@@ -22,7 +22,7 @@ from trivet.ids import redact_url
 from trivet.ledger.queues import embed_queue
 from trivet.names import Stage
 from trivet.parts.plan import Plan, load_plan, planned_hash, source_key
-from trivet.records import CollectionMemory, StagedRecord, put_staged
+from trivet.rebuild.records import CollectionMemory, StagedRecord, put_staged
 from trivet.settings import Settings
 from trivet.stages.context import StageContext, not_understood
 from trivet.stages.loop import one_by_one

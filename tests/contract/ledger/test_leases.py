@@ -151,6 +151,22 @@ def test_many_that_a_dead_worker_held_are_leased_again_a_quarter_at_a_time(desk:
     assert [size for size in sizes if size <= 3], "those whose second worker died stand almost alone"
 
 
+def test_suspects_wait_no_longer_than_a_turn_for_a_worker_that_claims_ahead(desk: Desk) -> None:
+    suspect = desk.staged("suspect", shards=1)
+    desk.claim(Stage.EMBED, "dead", lease_seconds=SHORT)
+    desk.expire()
+    for n in range(20):
+        desk.staged(f"normal-{n}", shards=1)
+    held, order = desk.claim(Stage.EMBED, "busy"), []
+    while suspect not in order and len(order) < 20:
+        ahead = desk.claim(Stage.EMBED, "busy")
+        for lease in held:
+            desk.done(lease)
+            order.append(lease.task_id)
+        held = ahead or desk.claim(Stage.EMBED, "busy")
+    assert order.index(suspect) <= 4
+
+
 def test_a_poison_among_forty_is_found_and_blames_nobody_else(desk: Desk) -> None:
     poison = desk.staged("poison", shards=1)
     healthy = [desk.staged(f"healthy-{n}", shards=1) for n in range(39)]

@@ -11,7 +11,7 @@ from tests.support.commits import manifest
 from tests.unit.stages.desk import Desk, desk, encoder
 from trivet import faults
 from trivet.commit import publish, read_manifest, read_pointer
-from trivet.deletes import delete_object
+from trivet.deleting.deletes import delete_object
 from trivet.errors import NotUnderstood, TransientError
 from trivet.names import Stage
 from trivet.parts.reader import read_current

@@ -134,14 +134,28 @@ local function claim_next()
   return false
 end
 
--- A worker that holds a suspect holds nothing else until it is through with it.
+local function suspects_wait()
+  for _, queue in ipairs(queues) do
+    if may[queue] and redis.call('EXISTS', key('suspects', stage, queue)) == 1 then return true end
+  end
+  return false
+end
+
+-- A worker that holds a suspect holds nothing else until it is through with it. Suspects take every other turn, so that
+-- a pile of them cannot starve the rest; a worker that claims ahead, and so is never free for one, gets nothing when it
+-- is their turn, and is free the next time.
 local first = redis.call('SRANDMEMBER', mine)
 if not (first and redis.call('HGET', key('item', first), 'suspect')) then
-  -- Suspects take every other turn of the workers that are free for one: a pile of them cannot starve the rest.
-  local turn = not first and redis.call('INCR', key('turn', stage)) or 1
-  if not (turn % 2 == 0 and claim_suspects()) then
-    while #taken < most and spent < budget and claim_next() do end
-    if #taken == 0 then claim_suspects() end
+  local theirs = suspects_wait() and
+    (redis.call('HGET', key('worker', worker), 'owed') or redis.call('INCR', key('turn', stage)) % 2 == 0)
+  if theirs and first then
+    redis.call('HSET', key('worker', worker), 'owed', 1)
+  else
+    redis.call('HDEL', key('worker', worker), 'owed')
+    if not (theirs and claim_suspects()) then
+      while #taken < most and spent < budget and claim_next() do end
+      if #taken == 0 then claim_suspects() end
+    end
   end
 end
 redis.call('HSET', key('worker', worker), 'op', op, 'op_items', table.concat(taken, ' '))

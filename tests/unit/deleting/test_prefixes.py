@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from trivet.deleting.prefixes import under_prefix
 from trivet.errors import InvalidRequest
-from trivet.prefixes import under_prefix
 
 
 @pytest.mark.parametrize(

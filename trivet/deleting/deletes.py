@@ -1,7 +1,7 @@
 """Deletes: of one object, of all under a source URL, of a collection, and of what a source no longer lists.
 
 Each hidden object is a task of its own, which publishes a tombstone (`trivet.stages.delete`). What is removed from S3,
-and when, is another matter: garbage collection after its retention, or `trivet.purge` at once.
+and when, is another matter: garbage collection after its retention, or `trivet.deleting.purge` at once.
 
 A batch that would take much of a collection with it is held: nothing is deleted until somebody confirms it.
 """
@@ -16,13 +16,13 @@ from typing import Literal, NoReturn, Self
 from trivet.accept import write_down
 from trivet.clock import Clock, SystemClock
 from trivet.commit import read_pointer
+from trivet.deleting.prefixes import under_prefix
 from trivet.errors import InvalidRequest, NotConfirmed
 from trivet.faults import fault
 from trivet.ids import check_name, check_object_id, digest, new_task_id, redact_url
 from trivet.ledger import Accepted, Ledger, NewTask
 from trivet.ledger.redis_holding import RedisHolding, new_id
 from trivet.names import Lane, TaskKind
-from trivet.prefixes import under_prefix
 from trivet.settings import Settings
 from trivet.stores import ObjectStore, open_store
 from trivet.stores.layout import Layout

@@ -9,7 +9,7 @@ from trivet.errors import StoreDamaged
 from trivet.ledger import NewTask, Restored
 from trivet.names import Lane, TaskKind
 from trivet.parts.plan import load_plan
-from trivet.records import Intent, StagedRecord, TaskRecord, metadata_json, read_record
+from trivet.rebuild.records import Intent, StagedRecord, TaskRecord, metadata_json, read_record
 from trivet.stores import ObjectStore
 from trivet.stores.layout import Layout
 from trivet.values import Current, Manifest, TaskState

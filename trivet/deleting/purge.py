@@ -25,7 +25,7 @@ from trivet.faults import fault
 from trivet.ids import check_name, check_object_id
 from trivet.ledger.redis_holding import RedisHolding, new_id
 from trivet.ledger.redis_restoring import RedisRestoring
-from trivet.marks import check_mark
+from trivet.rebuild.marks import check_mark
 from trivet.retrieval.visible import in_order, listed_objects
 from trivet.settings import Settings
 from trivet.stages.context import worker_name

@@ -11,7 +11,7 @@ from tests.unit.stages.desk import SHA, SPEC, Desk, desk, payload
 from trivet.errors import IdempotencyConflict, StoreDamaged, StoreUnavailable, UnknownCollection
 from trivet.ledger import NewTask
 from trivet.names import Lane, Stage, TaskKind
-from trivet.records import (
+from trivet.rebuild.records import (
     CollectionMemory,
     Intent,
     StagedRecord,

@@ -1,4 +1,4 @@
-"""Writes a lost ledger back from S3: collections, then what is committed, what is staged, what is only accepted.
+"""Rebuild: a lost ledger is written back from S3: collections, what is committed, what is staged, what is accepted.
 
 Only what is missing is added, so it may run on a live ledger, twice, or be killed anywhere and run again. One thread
 talks to the ledger, others read ahead on S3; never more than a window of records is in memory.
@@ -21,9 +21,9 @@ from trivet.errors import StoreDamaged
 from trivet.faults import fault
 from trivet.ledger import Restored
 from trivet.ledger.redis import RedisLedger
-from trivet.marks import adopt_mark
-from trivet.recollect import Found, Lost, Recollection
-from trivet.records import layouts, read_record
+from trivet.rebuild.marks import adopt_mark
+from trivet.rebuild.recollect import Found, Lost, Recollection
+from trivet.rebuild.records import layouts, read_record
 from trivet.settings import Settings
 from trivet.stores import ObjectStore, open_store
 from trivet.stores.layout import Layout

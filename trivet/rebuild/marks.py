@@ -12,7 +12,7 @@ from collections.abc import Callable
 from trivet.errors import StoreConflict, WrongLedger
 from trivet.faults import fault
 from trivet.ledger.redis_restoring import RedisRestoring
-from trivet.records import layouts, read_record
+from trivet.rebuild.records import layouts, read_record
 from trivet.settings import Settings
 from trivet.stores import ObjectStore
 from trivet.stores.layout import ledger_mark, top

@@ -1,0 +1,1 @@
+"""What users take away again: deletes hide objects (`deletes`), purges remove what hidden ones have left (`purge`)."""
