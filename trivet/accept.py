@@ -111,7 +111,7 @@ def write_down(ledger: Ledger, settings: Settings, task: NewTask, *, store: Obje
 
     store = store or _Opened.store(settings)
     layout = Layout.of(settings, task.namespace, task.collection)
-    _keep_collection(ledger, store, layout, task)
+    _keep_collection(ledger, settings, store, layout, task)
     fault("accept.before_intent")
     put_intent(store, layout, task, SystemClock().now())
     fault("accept.after_intent")
@@ -126,11 +126,11 @@ def write_down(ledger: Ledger, settings: Settings, task: NewTask, *, store: Obje
     return accepted
 
 
-def _keep_collection(ledger: Ledger, store: ObjectStore, layout: Layout, task: NewTask) -> None:
+def _keep_collection(ledger: Ledger, settings: Settings, store: ObjectStore, layout: Layout, task: NewTask) -> None:
     """A rebuild knows no collection of which no `collection.json` was written."""
     collection = ledger.get_collection(task.namespace, task.collection)
     if collection is not None:
-        _Opened.memory().keep(store, layout, ledger, dump(collection))
+        _Opened.memory(settings).keep(store, layout, ledger, dump(collection))
     elif task.kind is TaskKind.INGEST:
         raise unknown_collection(task.namespace, task.collection)
 
@@ -145,25 +145,31 @@ class _Opened:
     """What durable accepts of this process share; opened at the first, so that `import trivet` loads no boto3."""
 
     _store: ObjectStore | None = None
-    _settings: Settings | None = None
     _memory: CollectionMemory | None = None
+    _settings: Settings | None = None
 
     @classmethod
     def store(cls, settings: Settings) -> ObjectStore:
         """The store that the settings name."""
         from trivet.stores import open_store
 
-        if cls._store is None or cls._settings != settings:
-            cls._store, cls._settings = open_store(settings), settings
+        cls._of(settings)
+        cls._store = cls._store or open_store(settings)
         return cls._store
 
     @classmethod
-    def memory(cls) -> CollectionMemory:
-        """The collections that were written down."""
+    def memory(cls, settings: Settings) -> CollectionMemory:
+        """The collections that were written down where the settings say."""
         from trivet.rebuild.records import CollectionMemory
 
+        cls._of(settings)
         cls._memory = cls._memory or CollectionMemory()
         return cls._memory
+
+    @classmethod
+    def _of(cls, settings: Settings) -> None:
+        if cls._settings != settings:
+            cls._store, cls._memory, cls._settings = None, None, settings
 
 
 def _metadata_json(metadata: dict[str, Any]) -> str:

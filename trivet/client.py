@@ -138,7 +138,10 @@ class Trivet:
     def retry_failed(
         self, collection: str | None = None, *, transient_only: bool = True, limit: int = 10_000
     ) -> Retried:
-        """Run failed tasks again: those whose error was transient, or all. What cannot be run again is named."""
+        """Run failed tasks again: those whose error was transient, or all. What cannot be run again is named.
+
+        At most `limit` failed tasks of the namespace are looked at, newest first.
+        """
         retried, refused = [], {}
         for view in self.dead(limit):
             transient = view.error is not None and view.error.transient
@@ -191,7 +194,12 @@ class Trivet:
     # ------------------------------------------------------------ pauses and shares
 
     def pause(self, collection: str | None = None, *, reason: str) -> None:
-        """Start no more work of a collection, or of the whole namespace; what has started goes on."""
+        """Start no more work of a collection, or of the whole namespace; what has started goes on.
+
+        Raises `UnknownCollection`, and `InvalidRequest` where no reason is given.
+        """
+        if not reason.strip():
+            raise InvalidRequest("A pause needs a reason.", hint="It is shown to whoever asks why a task waits.")
         if collection is not None:
             self.collection(collection)
         self._ledger.pause(self.namespace, collection, reason)

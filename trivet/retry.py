@@ -12,6 +12,8 @@ from trivet.values import ErrorRecord
 
 #: Between two tries of an item that failed through no fault of its own, about.
 _OUTAGE_PAUSE_SECONDS = 5.0
+#: Of the pause between two tries: any more of them would be above every sensible limit.
+_MOST_DOUBLINGS = 60
 #: Between two tries of an item that this worker does not understand: the next one may, and so may this one's heir.
 _NOT_UNDERSTOOD_PAUSE_SECONDS = 2.0
 #: How long a roll-out of workers that understand it may take.
@@ -45,7 +47,7 @@ def decide(error: Exception, stage: str, attempts: int, settings: Settings, rand
         return Decision(record, pause, patience)
     if isinstance(error, NotUnderstood):
         return Decision(record, _NOT_UNDERSTOOD_PAUSE_SECONDS * random.uniform(0.75, 1.25), _ROLL_OUT_SECONDS)
-    ceiling = min(settings.retry_max_seconds, settings.retry_base_seconds * 2**attempts)
+    ceiling = min(settings.retry_max_seconds, settings.retry_base_seconds * 2.0 ** min(attempts, _MOST_DOUBLINGS))
     return Decision(record, ceiling * random.uniform(0.5, 1.0))
 
 

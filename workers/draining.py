@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 import threading
 from pathlib import Path
@@ -28,8 +29,7 @@ class DrainFile:
 
     def __init__(self, limit_seconds: float, folder: Path | None = None) -> None:
         self._limit_seconds = limit_seconds
-        self._path = (folder or Path(tempfile.gettempdir())) / f"trivet-drain-{os.getpid()}"
-        self._path.unlink(missing_ok=True)
+        self._path = (folder or Path(tempfile.gettempdir())) / f"trivet-drain-{os.getpid()}-{secrets.token_hex(8)}"
         self._limit: threading.Timer | None = None
 
     def watch(self) -> None:

@@ -4,7 +4,7 @@ python -m infra.bench.soak [--minutes 30] [--rate 2] [--markdown FILE]
 
 Everything that `trivet up` starts runs, with the embedded model; new documents of several kinds, documents ingested
 again, broken links, cancels, retries, pauses and deletes come in at a steady rate, and finished tasks leave after a
-minute, so that what stays is what leaks. Exit status 1 where a process grew.
+minute, so that what stays is what leaks. Exit status 1 where a process grew; a run of less than 10 minutes judges nothing.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ _SAMPLE_SECONDS = 10.0
 #: Growth from the second fifth of the run (all caches are full by then) to the last: more than both is a leak.
 _SHARE, _MIB = 0.10, 16
 _RETENTION_MINUTES = 1.0
+#: A shorter run ends before all caches are full, and judges nothing.
+_JUDGED_MINUTES = 10.0
 #: A long document now and then, not every seventh time.
 _LONG_EVERY_SECONDS = 120.0
 _OBJECTS = 200
@@ -49,6 +51,7 @@ class Load:
     rng: random.Random
     done: Counter[str] = field(default_factory=Counter)
     recent: list[str] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
     last_long: float = 0.0
 
     def step(self) -> None:
@@ -92,8 +95,9 @@ class Load:
             self.client.task(self.recent[-1]).cancel()
 
     def delete(self) -> None:
-        """Any object."""
-        self.client.delete(f"object-{self.rng.randrange(_OBJECTS)}", collection="soak")
+        """One of the objects that are there, or were."""
+        if self.seen:
+            self.client.delete(self.rng.choice(self.seen), collection="soak")
 
     def retry(self) -> None:
         """All that failed."""
@@ -114,11 +118,12 @@ class Load:
 
     def _send(self, url: str) -> None:
         lane = self.rng.choice(list(Lane))
-        number = self.rng.randrange(_OBJECTS)
+        name = f"object-{self.rng.randrange(_OBJECTS)}"
         # Other metadata: not "unchanged", so it is embedded again.
         metadata = {"n": self.rng.randrange(4)}
-        task = self.client.ingest(url, collection="soak", object_id=f"object-{number}", lane=lane, metadata=metadata)
+        task = self.client.ingest(url, collection="soak", object_id=name, lane=lane, metadata=metadata)
         self.recent = [*self.recent[-99:], task.task_id]
+        self.seen = [*self.seen[-99:], name]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -158,6 +163,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(text)  # noqa: T201 - a command's output
     if options.markdown:
         options.markdown.write_text(text + "\n")
+    if options.minutes < _JUDGED_MINUTES:
+        _say(f"A run of less than {_JUDGED_MINUTES:g} minutes is too short to tell growth from caches that fill.")
+        return 0
     for name in grown:
         _say(f"The memory of {name} grew.")
     return 1 if grown else 0

@@ -18,7 +18,7 @@ _MOST_RECOVERY_SECONDS = 30.0
 _SLOW = {
     "prepare": "prepare.after_allocate:sleep:0.05",
     "embed": "embed.after_forward:sleep:0.2",
-    "commit": "commit.before_current:sleep:0.5",
+    "commit": "commit.before_current:sleep:0.1",
 }
 _EVERY = {"prepare": "fetches and parses", "embed": "encodes", "commit": "commits"}
 

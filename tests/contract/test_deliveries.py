@@ -15,7 +15,8 @@ from trivet.delivery import LOST, Claimed, Deliveries, DeliveryState, Endpoint, 
 from trivet.delivery.memory import MemoryDeliveries
 from trivet.delivery.redis import RedisDeliveries
 from trivet.delivery.values import SigningSecret, StreamEvent
-from trivet.errors import UnknownEndpoint
+from trivet.errors import TransientError, UnknownEndpoint
+from trivet.faults import arm, disarm
 from trivet.settings import Settings
 
 PATIENCE = 0.6  # seconds that an event is tried
@@ -512,3 +513,26 @@ def test_a_removed_endpoint_leaves_nothing_behind(desk: Desk) -> None:
         assert desk.redis._client.xinfo_groups(desk.redis._key("events")) == []
         left = {key.removeprefix(desk.redis._prefix) for key in desk.redis._client.keys(f"{desk.redis._prefix}*")}
         assert not {key for key in left if key.startswith(("endpoint", "delivery", "outgoing", "attempts", "turns"))}
+
+
+def test_an_endpoint_with_much_in_line_is_removed_page_by_page_and_a_removal_that_died_can_be_repeated(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trivet.delivery.redis._PAGE", 2)
+    desk.add("end_1")
+    desk.fan_out(*(f"e{n}" for n in range(5)))
+    if desk.redis is not None:
+        arm("deliver.after_remove_page", _die)
+        with pytest.raises(TransientError):
+            desk.book.remove("end_1")
+        disarm()
+        assert desk.book.waiting("end_1").pending == 3
+        assert (desk.book.endpoint("end_1").state, desk.claim()) == (EndpointState.PAUSED, [])
+    desk.book.remove("end_1")
+    assert desk.book.endpoints("ns") == []
+    if desk.redis is not None:
+        assert desk.redis._client.keys(f"{desk.redis._prefix}delivery:*") == []
+
+
+def _die() -> None:
+    raise TransientError("died")

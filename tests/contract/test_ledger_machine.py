@@ -32,9 +32,7 @@ class Model(MemoryLedger):
 
     follow: Sequence[str] = ()
 
-    def _take(
-        self, worker: str, stage: Stage, may: Sequence[str], budget: int, most: int, *, idle: bool
-    ) -> list[Item]:
+    def _take(self, worker: str, stage: Stage, may: Sequence[str], budget: int, most: int, *, idle: bool) -> list[Item]:
         waits = {i.id: i for i in self._queues.items.values() if i.stage is stage and i.state == "pending"}
         able = {item_id for item_id, item in waits.items() if item.queue in may}
         assert set(self.follow) <= able, "Redis has leased what nobody may lease"

@@ -369,6 +369,7 @@ def test_a_name_that_becomes_private_after_its_registration_is_not_connected_to(
         "http://2130706433/",
         "http://[::ffff:127.0.0.1]/",
         "https://hooks.example:22/",
+        "https://hooks.example:0/",
         "http://0x7f.1/",
     ],
 )

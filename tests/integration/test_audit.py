@@ -23,6 +23,7 @@ from trivet.deleting.deletes import delete_object
 from trivet.deleting.purge import request_purge, run_purges
 from trivet.errors import TransientError
 from trivet.ledger import open_ledger
+from trivet.ledger.redis_auditing import RedisAuditing
 from trivet.names import Stage
 from trivet.settings import Settings
 from trivet.stages import commit
@@ -375,7 +376,8 @@ def test_an_object_that_a_purge_or_garbage_collection_keeps_shut_is_not_broken(w
         run_purges(w.d.settings, w.d.ledger, w.d.store)
     w.d.accept("a")
     assert w.codes() == set()
-    assert w.d.ledger.shut_object("default", "docs", "b")
+    assert w.d.ledger.take_turn("gc_turn", "me")
+    assert w.d.ledger.shut_object("me", "default", "docs", "b")
     assert w.codes() == set()
 
 
@@ -419,8 +421,6 @@ def test_counters_are_counted_anew(w: World) -> None:
 
 
 def test_counters_are_not_judged_while_tasks_move(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trivet.ledger.redis_auditing import RedisAuditing
-
     w.redis.hincrby(w.key("states"), "completed", 5)
     looks = iter(range(100))
     monkeypatch.setattr(RedisAuditing, "pulse", lambda self: next(looks))
@@ -452,6 +452,22 @@ def test_a_terminal_event_that_is_missing_is_written_under_its_id_and_a_second_o
         } or name in ("skipped", "failed")
     w.redis.xadd(w.key("events"), {"event": json.dumps(again[tasks["failed"], "trivet.ingest.failed"].model_dump())})
     w.heals("event_doubled")
+
+
+def test_two_audits_at_once_write_a_missing_event_once(w: World) -> None:
+    tasks = busy(w)
+    (entry,) = [
+        entry
+        for entry, event in w.d.ledger.events("0-0", 1000, 0)
+        if (event.data["task_id"], event.type) == (tasks["failed"], "trivet.ingest.failed")
+    ]
+    w.redis.xdel(w.key("events"), entry)
+    ledger = RedisAuditing(w.d.settings, w.redis)
+    (task,) = ledger.audited([tasks["failed"]])
+    length = w.redis.xlen(w.key("events"))
+    assert ledger.fix_event(task, "")
+    assert ledger.fix_event(task, "")
+    assert w.redis.xlen(w.key("events")) == length + 1
 
 
 def test_events_that_the_stream_no_longer_keeps_are_missed_by_nobody(w: World) -> None:

@@ -261,16 +261,16 @@ def test_doctor_says_all_that_is_wrong_at_once(cli: Run) -> None:
     )
     assert done.status == FAILED
     problems = {finding["check"]: finding for finding in done.json["findings"] if finding["result"] == "problem"}
-    assert set(problems) == {"Redis", "S3", "model", "workers"}
+    assert set(problems) == {"Redis", "ledger", "S3", "model", "workers"}
     assert all(finding["hint"] for finding in problems.values())
 
 
 def test_doctor_says_when_nobody_works(cli: Run) -> None:
     done = cli("doctor", "--json", redis_prefix="nobody-here:")
     assert done.status == FAILED
-    (problem,) = [finding for finding in done.json["findings"] if finding["result"] == "problem"]
-    assert problem["check"] == "workers"
-    assert "trivet up" in problem["hint"]
+    problems = {finding["check"]: finding for finding in done.json["findings"] if finding["result"] == "problem"}
+    assert set(problems) == {"sweeper", "workers"}
+    assert "trivet up" in problems["workers"]["hint"]
 
 
 def test_a_whole_system_goes_up_is_found_by_other_commands_and_goes_down(

@@ -192,6 +192,35 @@ def test_a_listing_of_an_empty_collection_deletes_nothing_and_asks_nobody(delete
     assert deletes.delete_missing("docs", []).task_ids == ()
 
 
+def test_what_becomes_visible_while_a_prefix_is_looked_at_is_deleted_with_it(d: Desk, deletes: Deletes) -> None:
+    class Slow(Deletes):
+        def _visible(self, *arguments: Any, **named: Any) -> Any:
+            seen = list(super()._visible(*arguments, **named))
+            work(d)
+            return iter(seen)
+
+    d.staged("late", [["one"]], url="https://host/a/late")
+    slow = Slow.open(d.settings, d.ledger, "default")
+    assert len(slow.delete_prefix("docs", "https://host/a", confirm=True).task_ids) == 1
+    work(d)
+    assert visible(d) == []
+
+
+def test_a_job_that_asks_every_night_leaves_one_held_batch(d: Desk, deletes: Deletes) -> None:
+    ingest(d, "a", "b", "c")
+    for _ in range(3):
+        with pytest.raises(NotConfirmed) as raised:
+            deletes.delete_missing("docs", [])
+        with pytest.raises(NotConfirmed):
+            deletes.delete_prefix("docs", "https://host/")
+    assert sorted(batch.what for batch in deletes.held()) == ["missing", "prefix"]
+    (batch,) = (batch for batch in deletes.held() if batch.what == "missing")
+    assert batch.id in raised.value.hint
+    client = d.ledger._client
+    assert len(client.keys(f"{d.settings.redis_prefix}held_deletes:*:held_*")) == 1
+    assert len(deletes.confirm(batch.id).task_ids) == 3
+
+
 # ---------------------------------------------------------------- purge
 
 
@@ -311,6 +340,46 @@ def test_two_processes_do_not_purge_at_once(d: Desk) -> None:
     assert (inside, done.keys["parts"]) == ([[]], 2)
 
 
+@pytest.mark.parametrize("taken_over", [True, False])
+def test_a_purge_that_was_stopped_for_long_removes_no_further_key_and_opens_nothing(d: Desk, taken_over: bool) -> None:
+    doomed(d)
+    request_purge(d.settings, d.store, "default", "docs", "a")
+    other, left = RedisLedger(d.settings), list[set[str]]()
+
+    def stopped() -> None:
+        if not left:
+            client = other._client
+            client.delete(f"{d.settings.redis_prefix}purge_turn")
+            if taken_over:
+                assert other.take_turn("purge_turn", "other")
+            left.append(keys(d, "a"))
+
+    one_thread = d.settings.model_copy(update={"io_threads": 1})
+    faults.arm("purge.before_remove", stopped)
+    with pytest.raises(TransientError, match="Another process"):
+        run_purges(one_thread, d.ledger, d.store)
+    assert keys(d, "a") == left[0]
+    assert d.ledger.object_busy("default", "docs", "a")
+    other.end_turn("purge_turn", "other")
+    (done,) = purge_now(d)
+    assert done.keys == {"manifests": 2, "parts": 2, "plans": 2, "raw": 1, "records": 2}
+    other._client.close()
+
+
+def test_an_object_that_cannot_be_read_holds_no_other_purge_up(d: Desk) -> None:
+    ingest(d, "b")
+    doomed(d)
+    delete_one(d, "b")
+    bad = request_purge(d.settings, d.store, "default", "docs", "b")
+    good = request_purge(d.settings, d.store, "default", "docs", "a")
+    d.store.put(d.layout.current("b"), b"{")
+    before = keys(d, "b")
+    done = {one.id: one for one in purge_now(d)}
+    assert (done[good.id].state, done[bad.id].state) == ("done", "refused")
+    assert "unreadable" in done[bad.id].reason
+    assert keys(d, "b") == before
+
+
 # ---------------------------------------------------------------- real workers
 
 
@@ -346,6 +415,8 @@ def test_a_process_of_the_role_gc_purges_and_another_goes_on_where_it_was_killed
         asked = request_purge(d.settings, d.store, "default", "docs", "a")
         dying.wait(timeout=60)
         assert d.ledger.object_busy("default", "docs", "a")
+        # What half a minute of silence does.
+        d.ledger._client.delete(f"{d.settings.redis_prefix}purge_turn")
         workers.start("gc", "--roles", "gc")
         deadline = time.monotonic() + 90
         while (done := receipt(d.settings, asked.id)).state == "waiting":

@@ -95,9 +95,12 @@ def charges(client: Trivet, task_id: str) -> list[tuple[str, str, int, int]]:
     return [(item.stage, item.state, item.attempts, item.expiries) for item in client.task(task_id).why().first]
 
 
-def leave(process: subprocess.Popen[bytes], *, times: int = 1) -> int:
-    """SIGTERM, and the exit status."""
-    process.send_signal(signal.SIGTERM)
+def leave(process: subprocess.Popen[bytes], *, times: int = 1, group: bool = False) -> int:
+    """SIGTERM, to its children too if they are told (as systemd does), and the exit status."""
+    if group:
+        os.killpg(process.pid, signal.SIGTERM)
+    else:
+        process.send_signal(signal.SIGTERM)
     for _ in range(times - 1):
         # Two signals at once are one.
         time.sleep(0.3)
@@ -105,16 +108,16 @@ def leave(process: subprocess.Popen[bytes], *, times: int = 1) -> int:
     return process.wait(timeout=IN_TIME)
 
 
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize(("times", "group"), [(1, False), (2, False), (1, True)], ids=["once", "twice", "all"])
 def test_a_slow_source_is_handed_back_and_taken_up_by_another(
-    workers: Fleet, client: Trivet, source: Server, live: Settings, slow: Slow, times: int
+    workers: Fleet, client: Trivet, source: Server, live: Settings, slow: Slow, times: int, group: bool
 ) -> None:
     workers.start("sweep", "--roles", "sweep")
     first = workers.start("cpu", *CPU, "2")
     task = client.ingest(source.url("/slow"), collection="docs")
     assert slow.asked.wait(30)
     below = psutil.Process(first.pid).children(recursive=True)
-    assert leave(first, times=times) == 0, workers.log("cpu")
+    assert leave(first, times=times, group=group) == 0, workers.log("cpu")
     assert charges(client, task.task_id) == [("prepare", "pending", 0, 0)]
     assert client.backlog()["leases"] == 0
     psutil.wait_procs(below, timeout=10)

@@ -19,7 +19,7 @@ from tests.support.plant import Plant, plant
 from tests.support.web import Server, answer
 from trivet import faults
 from trivet.clock import Clock, SystemClock
-from trivet.errors import LedgerUnavailable, StoreUnavailable, TransientError, WrongLedger
+from trivet.errors import LedgerUnavailable, NotInStore, StoreUnavailable, TransientError, WrongLedger
 from trivet.gc import GcReport, collect, collect_forever
 from trivet.gc.records import forget_ended
 from trivet.ledger.redis import RedisLedger
@@ -28,6 +28,7 @@ from trivet.rebuild import rebuild
 from trivet.settings import Settings
 from trivet.stores import ObjectStore
 from trivet.supervisor.workers import environment
+from trivet.values import TaskState
 
 ROOT = Path(__file__).parent.parent.parent
 HOUR = 3600.0
@@ -220,7 +221,7 @@ def test_what_a_killed_collector_kept_shut_is_opened(works: Plant, source: Serve
     assert killed.returncode == -9
     task = works.accept(source.url("/1"), object_id="o")
     assert works.state(task) == "waiting"
-    with pytest.raises(TransientError, match="Another process collects"):
+    with pytest.raises(TransientError, match="Another process removes"):
         round_of(works)
     # What half a minute of silence does.
     works.ledger._client.delete(f"{works.settings.redis_prefix}gc_turn")
@@ -228,6 +229,86 @@ def test_what_a_killed_collector_kept_shut_is_opened(works: Plant, source: Serve
     assert works.state(task) == "queued"
     works.run()
     assert works.state(task) == "completed"
+
+
+@pytest.mark.parametrize("hook", ["gc.before_delete", "gc.after_shut"])
+@pytest.mark.parametrize("successor", ["still at it", "done already", "none"])
+def test_a_collector_that_was_stopped_for_long_removes_no_further_key_and_opens_nothing(
+    successor: str, hook: str, works: Plant, source: Server
+) -> None:
+    twice(works, source)
+    other = RedisLedger(works.settings)
+    seen: list[set[str]] = []
+
+    def stopped() -> None:
+        """What others do while this process gets no time: half a minute passes, and one takes over."""
+        if seen:
+            return
+        works.ledger._client.delete(f"{works.settings.redis_prefix}gc_turn")
+        if successor != "none":
+            assert other.take_turn("gc_turn", "other")
+            other.open_what_was_shut("other")
+        if successor == "still at it":
+            assert other.shut_object("other", "default", "docs", "o")
+        if successor == "done already":
+            other.end_turn("gc_turn", "other")
+        seen.append(keys(works))
+
+    faults.arm(hook, stopped)
+    with pytest.raises(TransientError, match="Another process"):
+        round_of(works)
+    assert keys(works) == seen[0]
+    assert works.ledger.object_busy("default", "docs", "o") == (successor != "done already")
+    other._client.close()
+
+
+@pytest.mark.parametrize("hook", ["gc.before_forget", "gc.before_record", "listed"])
+def test_the_records_of_a_task_that_is_retried_just_then_are_kept(hook: str, works: Plant, source: Server) -> None:
+    task = works.accept(source.url("/0"))
+    works.prepare()
+    ended = works.ledger.now_ms()
+    works.ledger.cancel(task)
+    retried: list[TaskState] = []
+
+    def retry() -> None:
+        if not retried:
+            retried.append(works.ledger.retry(task))
+            works.prepare()
+
+    if hook == "listed":
+        retry()
+        # As a look at the list of ended tasks has it, right before a retry takes it off that list.
+        works.ledger._client.zadd(f"{works.settings.redis_prefix}terminal", {task: ended})
+    faults.arm(hook, retry)
+    if hook == "gc.before_record":
+        round_of(works)
+    else:
+        _until(lambda: works.ledger.now_ms() > ended + 200)
+        forget_ended(works.settings, works.ledger, works.store, 0)
+    assert retried
+    assert f"staged/{task}.json" in keys(works)
+
+
+def test_a_damaged_record_of_a_collection_is_mended_and_stops_no_round(works: Plant, source: Server) -> None:
+    twice(works, source)
+    good = works.store.get(works.layout.collection_record())[0]
+    works.store.put(works.layout.collection_record(), b"{")
+    assert round_of(works).replaced == 1
+    assert works.store.get(works.layout.collection_record())[0] == good
+
+
+def test_a_pointer_that_is_listed_and_cannot_be_found_removes_nothing(works: Plant, source: Server) -> None:
+    twice(works, source)
+    before = keys(works)
+
+    class Blind(Wrapped):
+        def get(self, key: str) -> Any:
+            if key == works.layout.current("o"):
+                raise NotInStore(f"{key} is not there.")
+            return super().get(key)
+
+    round_of(works, store=Blind(works.store, lambda verb, key: None), after=1000 * HOUR)
+    assert {key for key in before if "/g/" in key} <= keys(works)
 
 
 def _greedy(settings: Settings) -> Settings:

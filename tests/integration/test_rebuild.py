@@ -14,6 +14,7 @@ from tests.support.documents import prose
 from tests.support.plant import Plant, plant
 from tests.support.web import Server, answer
 from trivet import faults
+from trivet.accept import accept, parse_request
 from trivet.errors import IdempotencyConflict, LedgerUnavailable, TransientError, UnknownCollection
 from trivet.ledger import NewTask
 from trivet.names import Lane, Stage, TaskKind
@@ -22,6 +23,7 @@ from trivet.rebuild.marks import check_mark
 from trivet.rebuild.records import Intent
 from trivet.settings import Settings
 from trivet.stores import ObjectStore
+from trivet.stores.memory import MemoryStore
 from trivet.supervisor.workers import environment
 from trivet.values import Collection, Pipeline, TaskState
 
@@ -142,6 +144,13 @@ def test_with_durable_accept_nothing_is_lost_at_all(durable: Plant, source: Serv
     assert durable.visible(durable.view(waiting).object_id).metadata == {"a": 2}
     assert any(SECRET in request for request in source.requests)
     assert durable.accept(url, idempotency_key="k0", lane="interactive", metadata={"a": 1}) == accepted
+
+
+def test_a_durable_accept_writes_the_collection_to_each_bucket_that_it_is_asked_for(durable: Plant) -> None:
+    durable.accept(ONE)
+    elsewhere, other = MemoryStore(), durable.settings.model_copy(update={"s3_bucket": "another"})
+    accept(durable.ledger, other, parse_request({"url": ONE, "collection": "docs"}), store=elsewhere)
+    assert [found.key for found in elsewhere.list(durable.layout.collection_record())]
 
 
 def test_a_durable_accept_that_the_ledger_did_not_hear_comes_back_once(durable: Plant) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from trivet.cli.common import Common, JsonFlag
-from trivet.cli.console import print_json, print_table, say
+from trivet.cli.console import counted, print_json, print_table, say
 
 #: One repair may bring to light another: a task that is put right has items that are looked at next.
 _ROUNDS = 5
@@ -56,8 +56,8 @@ def audit(
 
 
 def _sum(tasks: int, objects: int, found: int, left: int, *, repair: bool, ledger: bool) -> str:
-    looked = f"{tasks} tasks" + ("" if ledger else f" and {objects} objects")
+    looked = counted(tasks, "task") + ("" if ledger else f" and {counted(objects, 'object')}")
     if not found and not left:
         return f"{looked}: all is as it must be."
     advice = "" if repair else " Repair what can be: trivet audit --repair"
-    return f"{looked}: {found} findings, {left} of them not repaired.{advice}"
+    return f"{looked}: {counted(found, 'finding')}, {left} of them not repaired.{advice}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 from trivet.cli.common import start_hint
-from trivet.errors import MissingDependency, TrivetError
+from trivet.cli.console import counted
+from trivet.errors import LedgerUnavailable, MissingDependency, TrivetError
 from trivet.names import Stage
 
 if TYPE_CHECKING:
@@ -65,6 +67,9 @@ def findings(settings: Settings) -> Iterator[Finding]:
     yield from _guarded("S3", lambda: _s3(settings))
     yield from _guarded("model", lambda: _model(settings))
     yield from _guarded("workers", lambda: _workers(settings))
+    with suppress(LedgerUnavailable):  # Then the check of Redis has said so.
+        yield from _guarded("garbage collection", lambda: _gc(settings), LedgerUnavailable)
+        yield from _guarded("events", lambda: _events(settings), LedgerUnavailable)
     yield from _packages()
 
 
@@ -82,9 +87,11 @@ def _system(settings: Settings) -> Iterator[Finding]:
         yield Finding("system", "warning", "Nothing runs here.", "Set TRIVET_REDIS_URL and TRIVET_S3_ENDPOINT.")
 
 
-def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+def _guarded(name: str, check: Callable[[], Iterator[Finding]], *let_through: type[TrivetError]) -> Iterator[Finding]:
     try:
         yield from check()
+    except let_through:
+        raise
     except TrivetError as error:
         yield Finding(name, "problem", error.message, error.hint)
     except Exception as error:  # noqa: BLE001 - a doctor that dies of one finding finds no other
@@ -184,6 +191,59 @@ def _workers(settings: Settings) -> Iterator[Finding]:
             "problem",
             f"nobody serves the role {' or '.join(missing)}: tasks will wait",
             f"{start_hint()} Or start a worker: trivet worker {' '.join(missing)}" if start_hint() else NO_WORKERS_HERE,
+        )
+
+
+def _gc(settings: Settings) -> Iterator[Finding]:
+    from trivet.ledger.redis_holding import RedisHolding
+
+    ledger = RedisHolding(settings)
+    silent, purges = ledger.seconds_since_turn("gc_turn"), len(ledger.open_purges())
+    if silent is not None and silent < _STALE_SECONDS:
+        yield Finding("garbage collection", "ok", f"came by {silent:.0f} s ago")
+        return
+    waiting = f", and {counted(purges, 'purge')} {'wait' if purges > 1 else 'waits'}" if purges else ""
+    yield Finding(
+        "garbage collection",
+        "problem" if purges else "warning",
+        ("never came by" if silent is None else f"came by {silent:.0f} s ago") + waiting,
+        "Without it nothing is removed from S3, records of ended tasks included: keep one process with the role gc "
+        "running.",
+    )
+
+
+def _events(settings: Settings) -> Iterator[Finding]:
+    from trivet.delivery import GROUP
+    from trivet.delivery.standing import Standing
+
+    standing = Standing(settings)
+    try:
+        endpoints, groups = standing.endpoints(), standing.groups()
+    finally:
+        standing.close()
+    silent = next((group.silent_seconds for group in groups if group.name == GROUP), None)
+    known = endpoints.active + endpoints.paused
+    if known and (silent is None or silent >= _STALE_SECONDS):
+        yield Finding(
+            "deliveries",
+            "problem",
+            f"nobody sends events to {counted(known, 'endpoint')}, and the stream is kept for them",
+            "Keep one process with the role deliver running, or remove the endpoints.",
+        )
+    elif known:
+        detail = f"{counted(known, 'endpoint')}, {counted(endpoints.waiting, 'event')} in line"
+        yield Finding("deliveries", "ok", detail)
+    if endpoints.paused:
+        hint = "See: trivet endpoints list"
+        yield Finding("paused endpoints", "warning", f"{counted(endpoints.paused, 'endpoint')} paused: no events", hint)
+    for group in groups:
+        if group.behind is None or group.behind <= settings.event_stream_length:
+            continue
+        yield Finding(
+            f"consumer group {group.name}",
+            "warning",
+            f"has {counted(group.behind, 'event')} still to read, more than the stream keeps otherwise",
+            "They fill Redis. Run more of its consumers, or drop the group if nobody reads it any more.",
         )
 
 

@@ -82,6 +82,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
     out().print(table)
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 task` or `1,200 tasks`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def number(value: float, unit: str = "") -> str:
     """`12,345` or `1.5 MB`."""
     if unit != "B":

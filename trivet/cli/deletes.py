@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trivet.cli.common import Common, JsonFlag
-from trivet.cli.console import number, print_json, print_table, say
+from trivet.cli.console import counted, number, print_json, print_table, say
 from trivet.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from trivet.client import Trivet
-    from trivet.deleting.deletes import Deleted
     from trivet.deleting.purge import PurgeReceipt
+    from trivet.deleting.values import Deleted
     from trivet.values import TaskView
 
 Objects = Annotated[list[str] | None, typer.Argument(metavar="[OBJECT]...", help="Ids of objects.")]
 CollectionOption = Annotated[str, typer.Option("--collection", "-c", help="Name of the collection.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Until it is done.")]
-Timeout = Annotated[float | None, typer.Option("--timeout", help="With --wait: seconds at most.")]
+Timeout = Annotated[float | None, typer.Option("--timeout", min=0, help="With --wait: seconds at most.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -59,8 +59,12 @@ def delete(
         raise InvalidRequest("--yes does not go with --missing-from.", hint="A listing that looks cut short is held.")
     client = common.client()
     if objects:
-        from trivet.deleting.deletes import Deleted
+        from trivet.deleting.values import Deleted
+        from trivet.ids import check_object_id
 
+        # A wrong id among many leaves nothing half done.
+        for name in objects:
+            check_object_id(name)
         done = Deleted(
             tuple(client.delete(name, collection=collection, idempotency_key=key).task_id for name in objects)
         )
@@ -77,7 +81,8 @@ def _listing(path: Path) -> list[str]:
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"{str(path)!r} cannot be read: {type(error).__name__}.") from None
+        why_not = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        raise InvalidRequest(f"{str(path)!r} cannot be read: {why_not}.") from None
     return [line.strip() for line in lines if line.strip()]
 
 
@@ -94,12 +99,14 @@ def _report(client: Trivet, done: Deleted, *, wait: bool, timeout: float | None,
     elif wait:
         counts = {state: sum(view.state == state for view in views) for state in {view.state for view in views}}
         say(", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "There is nothing to delete.")
+        if any(view.state == "skipped" for view in views):
+            say("Skipped is what was not there, or deleted already.")
     elif len(done.task_ids) == 1:
         say(f"Task {done.task_ids[0]} deletes it.")
     else:
         say(f"{len(done.task_ids)} tasks delete them." if done.task_ids else "There is nothing to delete.")
     if done.renewed and not as_json:
-        say(f"{len(done.renewed)} objects have been ingested anew since, and stay.")
+        say(f"{counted(len(done.renewed), 'object')} ingested anew since: not deleted.")
     if any(view.state not in ("deleted", "skipped") for view in views):
         raise typer.Exit(1)
 
@@ -116,6 +123,8 @@ def deletes(
     common: Common = ctx.obj
     if confirm and drop:
         raise InvalidRequest("--confirm does not go with --drop.")
+    if wait and not confirm:
+        raise InvalidRequest("--wait goes with --confirm.")
     client = common.client()
     if confirm:
         _report(client, client.deletes().confirm(confirm), wait=wait, timeout=timeout, as_json=json_)
@@ -125,7 +134,7 @@ def deletes(
         if json_:
             print_json(dropped.model_dump(mode="json"))
         else:
-            say(f"The delete of {dropped.count} objects is forgotten; they stay.")
+            say(f"The delete of {counted(dropped.count, 'object')} is forgotten: nothing is deleted.")
         return
     found = client.deletes().held()
     if json_:
@@ -182,7 +191,9 @@ def _show(asked: PurgeReceipt) -> None:
         ("ended", _time(asked.ended) if asked.ended else ""),
         ("by", asked.by),
     ]
-    facts += [(kind, f"{count} keys, {number(asked.bytes[kind], 'B')}") for kind, count in asked.keys.items()]
+    facts += [
+        (kind, f"{counted(count, 'key')}, {number(asked.bytes[kind], 'B')}") for kind, count in asked.keys.items()
+    ]
     print_table(("", ""), [(name, value) for name, value in facts if value != ""])
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trivet.cli.common import Common, JsonFlag
-from trivet.cli.console import print_json, print_table, say
+from trivet.cli.console import counted, print_json, print_table, say
 from trivet.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def show(ctx: typer.Context, endpoint_id: EndpointId, json_: JsonFlag = False) -
         ("collections", ", ".join(found.collections) or "all"),
         ("state", f"{found.state} since {_time(found.changed_at)}"),
         ("reason", found.reason),
-        ("waiting", f"{waiting.pending} events, and {waiting.leased} being sent"),
+        ("waiting", f"{counted(waiting.pending, 'event')}, and {waiting.leased} being sent"),
         ("last taken", _time(found.last_success_at)),
         ("failing since", _time(found.failing_since)),
         ("missed", f"events from {found.missed_from} on: resume with --replay" if found.missed_from else ""),
@@ -166,7 +166,8 @@ def resume(
     if json_:
         print_json({**found.public(), "replayed": replayed})
         return
-    say(f"Endpoint {endpoint_id} goes on{f', with {replayed} events that it missed' if replay else ''}.")
+    missed = f", with {counted(replayed, 'event')} that it missed" if replay else ""
+    say(f"Endpoint {endpoint_id} goes on{missed}.")
     if found.missed_from:
         say("It missed events while it was paused. To send them too: trivet endpoints resume ENDPOINT --replay")
 
@@ -217,7 +218,7 @@ def replay(
     if json_:
         print_json({"replayed": replayed})
     else:
-        say(f"{replayed} events are sent again.")
+        say(f"{counted(replayed, 'event')} will be sent again.")
 
 
 @group.command("test")

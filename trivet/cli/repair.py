@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trivet.cli.common import Common, JsonFlag
-from trivet.cli.console import number, print_json, print_table, say
+from trivet.cli.console import counted, number, print_json, print_table, say
 
 if TYPE_CHECKING:
     from trivet.gc import GcReport
@@ -93,8 +93,9 @@ def _show_gc(report: GcReport) -> None:
         ("intents", report.intents),
         ("unfinished uploads", report.uploads),
     ]
-    print_table(("", ">removed" if not report.dry_run else ">would go"), [row for row in rows if row[1]])
+    if any(row[1] for row in rows):
+        print_table(("", ">removed" if not report.dry_run else ">would go"), [row for row in rows if row[1]])
     verb = "would be removed" if report.dry_run else "removed"
-    say(f"{number(report.keys)} keys, {number(report.bytes, 'B')} {verb}.")
+    say(f"{counted(report.keys, 'key')}, {number(report.bytes, 'B')} {verb}.")
     if report.busy:
-        say(f"{report.busy} objects were left alone: a task of them is active.")
+        say(f"{counted(report.busy, 'object')} left alone, since a task of each is active.")

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trivet.cli.common import Common, JsonFlag
-from trivet.cli.console import print_json, print_table, say
+from trivet.cli.console import counted, print_json, print_table, say
 from trivet.cli.tasks import TaskId, print_tasks
-from trivet.errors import InvalidRequest
+from trivet.errors import InvalidRequest, NotRetryable, UnknownTask
 
 if TYPE_CHECKING:
+    from trivet.client import Trivet
+    from trivet.handles import Retried
     from trivet.values import ItemView, Waiting
 
 CollectionName = Annotated[str, typer.Argument(metavar="[COLLECTION]", help="None: the whole namespace.")]
@@ -48,7 +50,7 @@ def _facts(found: Waiting) -> list[tuple[str, object]]:
     ]
     if found.items:
         facts.append(("work items", ", ".join(f"{count} {state}" for state, count in sorted(found.items.items()))))
-        facts.append(("waiting at this stage", f"{found.waiting_at_stage} items of all namespaces"))
+        facts.append(("waiting at this stage", f"{counted(found.waiting_at_stage, 'item')} of all namespaces"))
     return facts
 
 
@@ -65,40 +67,60 @@ def _next(item: ItemView) -> str:
 def retry(
     ctx: typer.Context,
     task_ids: Annotated[list[str] | None, typer.Argument(metavar="[TASK]...", help="Ids of tasks.")] = None,
-    failed: Annotated[bool, typer.Option("--failed", help="All that failed for a transient error.")] = False,
-    all_: Annotated[bool, typer.Option("--all", help="With --failed: whatever the error was.")] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Of the 10,000 newest failed tasks, those whose error was transient.")
+    ] = False,
+    all_: Annotated[bool, typer.Option("--all", help="With --failed: whatever their error was.")] = False,
     collection: Annotated[str, typer.Option("--collection", "-c", help="With --failed: of this one alone.")] = "",
     url: Annotated[str, typer.Option(help="The task's URL, where its query is no longer known.")] = "",
     json_: JsonFlag = False,
 ) -> None:
     """Run failed or cancelled tasks again: the same task, its next run.
 
-    Exit status 1 where one of them cannot be run again.
+    Exit status 1 where one of several cannot be run again.
     """
+    from trivet.handles import Retried
+
     common: Common = ctx.obj
-    client = common.client()
     if failed == bool(task_ids):
         raise InvalidRequest("Name tasks, or say --failed for all that failed.", hint="See: trivet dead")
     if url and (failed or len(task_ids or ()) != 1):
         raise InvalidRequest("--url goes with one task.")
     if (all_ or collection) and not failed:
         raise InvalidRequest("--all and --collection go with --failed.")
-    if not failed:
-        views = [client.task(task_id).retry(url=url) for task_id in task_ids or ()]
-        if json_:
-            print_json([view.model_dump(mode="json") for view in views])
-        for view in () if json_ else views:
-            say(f"Task {view.task_id} is {view.state}, run {view.run}.")
-        return
-    done = client.retry_failed(collection or None, transient_only=not all_)
+    client = common.client()
+    if task_ids and len(task_ids) == 1:
+        view = client.task(task_ids[0]).retry(url=url)
+        done = Retried((view.task_id,), {})
+    elif task_ids:
+        done = _retry(client, task_ids)
+    else:
+        done = client.retry_failed(collection or None, transient_only=not all_)
+        if collection and not done.task_ids and not done.refused:
+            client.collection(collection)
     if json_:
         print_json({"retried": done.task_ids, "refused": done.refused})
     else:
-        say(f"{len(done.task_ids)} tasks are run again.")
-        for reason in done.refused.values():
-            say(reason)
+        say(f"{counted(len(done.task_ids), 'task')} will be run again.")
+        for why_not in done.refused.values():
+            say(why_not)
     if done.refused:
         raise typer.Exit(1)
+
+
+def _retry(client: Trivet, task_ids: list[str]) -> Retried:
+    """One that cannot be run again keeps none of the others from it."""
+    from trivet.handles import Retried
+
+    retried, refused = [], {}
+    for task_id in dict.fromkeys(task_ids):
+        try:
+            client.task(task_id).retry()
+        except (NotRetryable, UnknownTask) as error:
+            refused[task_id] = str(error)
+        else:
+            retried.append(task_id)
+    return Retried(tuple(retried), refused)
 
 
 def dead(
@@ -121,20 +143,29 @@ def pause(
     ctx: typer.Context,
     collection: CollectionName = "",
     reason: Annotated[str, typer.Option("--reason", help="Shown to whoever asks why a task waits.")] = "by an operator",
+    json_: JsonFlag = False,
 ) -> None:
     """Start no more work of a collection or namespace; what has started goes on."""
     common: Common = ctx.obj
     client = common.client()
     client.pause(collection or None, reason=reason)
-    say(f"{_scope(client.namespace, collection)} is paused.")
+    scope = _scope(client.namespace, collection)
+    if json_:
+        print_json({"paused": scope, "reason": reason})
+    else:
+        say(f"{scope} is paused.")
 
 
-def resume(ctx: typer.Context, collection: CollectionName = "") -> None:
+def resume(ctx: typer.Context, collection: CollectionName = "", json_: JsonFlag = False) -> None:
     """Go on with a paused collection or namespace, where it stood."""
     common: Common = ctx.obj
     client = common.client()
     was = client.resume(collection or None)
-    say(f"{_scope(client.namespace, collection)} {'goes on' if was else 'was not paused'}.")
+    scope = _scope(client.namespace, collection)
+    if json_:
+        print_json({"resumed": scope, "was_paused": was})
+    else:
+        say(f"{scope} {'goes on' if was else 'was not paused'}.")
 
 
 def paused(ctx: typer.Context, json_: JsonFlag = False) -> None:
@@ -149,25 +180,32 @@ def paused(ctx: typer.Context, json_: JsonFlag = False) -> None:
         say("Nothing is paused.")
 
 
-def weight(ctx: typer.Context, share: Annotated[float, typer.Argument(help="1 unless set.")]) -> None:
+def weight(
+    ctx: typer.Context, share: Annotated[float, typer.Argument(help="1 unless set.")], json_: JsonFlag = False
+) -> None:
     """Set the namespace's share of the workers where several namespaces wait."""
     common: Common = ctx.obj
     client = common.client()
     client.set_weight(share)
-    say(f"{client.namespace} has the weight {share:g}.")
+    if json_:
+        print_json({"namespace": client.namespace, "weight": share})
+    else:
+        say(f"{client.namespace} has the weight {share:g}.")
 
 
-def migrate(ctx: typer.Context) -> None:
+def migrate(ctx: typer.Context, json_: JsonFlag = False) -> None:
     """Bring a ledger that an older Trivet has written to this version. End its workers first."""
     from trivet.ledger.migration import Migration
     from trivet.ledger.refusals import SCHEMA_VERSION
 
     common: Common = ctx.obj
     began, rewritten = Migration(common.settings()).run()
-    if began == SCHEMA_VERSION:
+    if json_:
+        print_json({"from": began, "to": SCHEMA_VERSION, "tasks": rewritten})
+    elif began == SCHEMA_VERSION:
         say(f"The ledger has schema {began} already.")
     else:
-        say(f"The ledger had schema {began}; {rewritten} tasks were rewritten.")
+        say(f"The ledger had schema {began}; rewritten: {counted(rewritten, 'task')}.")
 
 
 def _scope(namespace: str, collection: str) -> str:

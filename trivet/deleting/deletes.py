@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal, NoReturn, Self
+from typing import NoReturn, Self
 
 from trivet.accept import write_down
 from trivet.clock import Clock, SystemClock
 from trivet.commit import read_pointer
 from trivet.deleting.prefixes import under_prefix
+from trivet.deleting.values import Deleted, HeldDelete, What
 from trivet.errors import InvalidRequest, NotConfirmed
 from trivet.faults import fault
 from trivet.ids import check_name, check_object_id, digest, new_task_id, redact_url
@@ -26,43 +27,13 @@ from trivet.names import Lane, TaskKind
 from trivet.settings import Settings
 from trivet.stores import ObjectStore, open_store
 from trivet.stores.layout import Layout
-from trivet.values import Frozen, TaskState, dump
-
-What = Literal["prefix", "collection", "missing"]
+from trivet.values import TaskState, dump
 
 #: A listing that names fewer of the visible objects than this share is more likely cut short than true.
 _SHORT_LISTING = 0.5
 _SAMPLE = 10
 _OPEN = tuple(state for state in TaskState if not state.terminal)
 _EVERY_TASK = 1 << 40
-
-
-class HeldDelete(Frozen):
-    """A batch that waits for a confirmation."""
-
-    id: str
-    namespace: str
-    collection: str
-    what: What
-    #: Of `prefix`: the URL.
-    prefix: str = ""
-    #: Objects that it would delete, and that are visible in all.
-    count: int
-    visible: int
-    #: Ids of some.
-    sample: tuple[str, ...]
-    reason: str
-    #: Unix seconds.
-    created: float
-
-
-@dataclass(frozen=True, slots=True)
-class Deleted:
-    """The tasks of a batch."""
-
-    task_ids: tuple[str, ...] = ()
-    #: Objects of a confirmed batch that have been ingested anew since it was held: they stay.
-    renewed: tuple[str, ...] = ()
 
 
 def delete_object(
@@ -133,9 +104,10 @@ class Deletes:
         """
         under = under_prefix(prefix)
         shown = redact_url(prefix)
+        # What is on its way is looked for first: if it ends meanwhile, it is visible.
+        coming = [target for target in self._on_their_way(collection) if under(target.url)]
         visible = list(self._visible(collection, with_url=True))
-        chosen = [target for target in visible if under(target.url)]
-        chosen += [target for target in self._on_their_way(collection) if under(target.url)]
+        chosen = coming + [target for target in visible if under(target.url)]
         return self._delete(collection, "prefix", chosen, len(visible), confirm=confirm, prefix=shown)
 
     def delete_collection(self, collection: str, *, confirm: bool = False) -> Deleted:
@@ -148,7 +120,7 @@ class Deletes:
                 self._hold(collection, "collection", visible, len(visible), reason)
         self.ledger.remove_collection(self.namespace, collection)
         fault("deletes.after_removal")
-        # What is on its way is looked for first: if it ends meanwhile, it is visible.
+        # In this order, as above.
         chosen = [*self._on_their_way(collection), *self._visible(collection)]
         return self._delete(collection, "collection", chosen, len(chosen), confirm=True)
 
@@ -262,6 +234,11 @@ class Deletes:
         )
         lines = (f"{target.object_id} {target.generation}" for target in chosen) if what == "missing" else ()
         self.holding.hold_delete(self.namespace, batch.id, dump(batch), lines)
+        fault("deletes.after_hold")
+        for old in self.held():
+            # A job that asks every night must not fill Redis with what nobody looks at.
+            if old.asks_as(batch) and old.created < batch.created:
+                self.holding.drop_delete(self.namespace, old.id)
         raise NotConfirmed(
             f"Nothing is deleted yet: it would be {len(chosen)} of {visible} visible objects of collection "
             f"{collection!r}, and {reason}.",

@@ -8,7 +8,7 @@ tasks can start; a purge waits for those that have. Killed anywhere, it is gone 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from pydantic import Field
 
 from trivet.clock import Clock, SystemClock
 from trivet.commit import read_pointer
-from trivet.errors import InvalidRequest, NotInStore
+from trivet.errors import InvalidRequest, NotInStore, StoreDamaged
 from trivet.faults import fault
 from trivet.ids import check_name, check_object_id
 from trivet.ledger.redis_holding import RedisHolding, new_id
@@ -34,6 +34,9 @@ from trivet.stores.layout import Layout
 from trivet.values import Current, Frozen
 
 log = structlog.get_logger(__name__)
+
+#: Keys of a listing between two looks whether it is still this process' turn.
+_LISTED = 500
 
 #: Every fault hook of a purge, in order.
 FAULTS = (
@@ -126,7 +129,7 @@ def run_purges(
         return []
     check_mark(settings, ledger, store)
     me = worker_name()
-    if not holding.purge_turn(me):
+    if not holding.take_turn("purge_turn", me):
         return []
     ended = []
     try:
@@ -136,7 +139,7 @@ def run_purges(
                 done = _Purge(settings, holding, store, asked, me, clock or SystemClock()).run()
                 ended += [done] if done.state != "waiting" else []
     finally:
-        holding.end_purge_turn(me)
+        holding.end_turn("purge_turn", me)
     return ended
 
 
@@ -162,7 +165,7 @@ class _Purge:
         shut = [name for name in (self.holding.shut(self.asked.id),) if name]
         asked = [self.asked.object_id] if self.asked.object_id else listed_objects(self.store, self.layout)
         for object_id in chain(shut, asked):
-            if not self.holding.purge_turn(self.me):
+            if not self.holding.take_turn("purge_turn", self.me):
                 return self.asked
             self._object(object_id, records.pop(object_id, []))
         self.holding.count_keys(self.asked.id)
@@ -187,9 +190,9 @@ class _Purge:
         refused = bool(self.left) and bool(self.asked.object_id)
         reason = ""
         if self.left:
-            reason = f"object {next(iter(self.left))} is visible again" + (
-                f", and {len(self.left) - 1} more: they were left" if len(self.left) > 1 else ": it was left"
-            )
+            object_id, why = next(iter(self.left.items()))
+            more = f"; with {len(self.left) - 1} more" if len(self.left) > 1 else ""
+            reason = f"object {object_id} is {why}: it was left{more}"
         return self.asked.model_copy(
             update={
                 "state": "refused" if refused else "done",
@@ -204,7 +207,7 @@ class _Purge:
     def _object(self, object_id: str, records: list[Stored]) -> None:
         place = (self.asked.namespace, self.asked.collection, object_id)
         fault("purge.before_shut")
-        if not self.holding.shut_for_purge(self.asked.id, *place):
+        if not self.holding.shut_for_purge(self.me, self.asked.id, *place):
             self.left[object_id] = "busy"
             return
         fault("purge.after_shut")
@@ -212,17 +215,20 @@ class _Purge:
             # No task can start now, and whoever lost its lease writes under generations that stay hidden.
             current = read_pointer(self.store, self.layout, object_id)
             if current is not None and not current.tombstone:
-                self.left[object_id] = "visible"
+                self.left[object_id] = "visible again"
             else:
                 self._remove(object_id, current, records)
+        except StoreDamaged:
+            # What cannot be read may be visible, and must not hold up what can.
+            self.left[object_id] = "unreadable"
         finally:
             fault("purge.before_open")
-            self.holding.open_after_purge(self.asked.id, *place)
+            self.holding.open_after_purge(self.me, self.asked.id, *place)
 
     def _remove(self, object_id: str, current: Current | None, records: list[Stored]) -> None:
         keep = {self.layout.current(object_id), current.manifest} if current else set()
         folder = self.layout.object(object_id)
-        doomed = [stored for stored in self.store.list(folder) if stored.key not in keep]
+        doomed = [stored for stored in self._in_turn(self.store.list(folder)) if stored.key not in keep]
         # Manifests go last: while one is there, it says what else was.
         doomed.sort(key=lambda stored: stored.key.endswith("/manifest.json"))
         noted = {stored.key: f"{_kind(stored.key, folder)} {stored.size}" for stored in doomed}
@@ -237,8 +243,17 @@ class _Purge:
         self.holding.count_keys(self.asked.id)
         fault("purge.after_count")
 
+    def _in_turn(self, listing: Iterable[Stored]) -> Iterator[Stored]:
+        """The same; however long it is, the turn stays this process'."""
+        for count, stored in enumerate(listing):
+            if count % _LISTED == 0:
+                self.holding.keep_turn("purge_turn", self.me)
+            yield stored
+
     def _delete(self, key: str) -> None:
         fault("purge.before_remove")
+        # Before each key: of a process that was stopped, the object may have been opened and filled again meanwhile.
+        self.holding.keep_turn("purge_turn", self.me)
         self.store.delete(key)
         fault("purge.after_remove")
 
@@ -253,7 +268,8 @@ class _Purge:
         )
         found: dict[str, list[Stored]] = {}
         with ThreadPoolExecutor(self.settings.io_threads, "trivet-purge") as pool:
-            for object_id, stored in in_order(pool, self._owner, listed, 4 * self.settings.io_threads):
+            owned = in_order(pool, self._owner, self._in_turn(listed), 4 * self.settings.io_threads)
+            for object_id, stored in owned:
                 if object_id == self.asked.object_id or (object_id and not self.asked.object_id):
                     found.setdefault(object_id, []).append(stored)
         return found

@@ -122,7 +122,13 @@ class Deliverer:
         for each in claimed:
             with self._lock:
                 self._held[_key(each)] = each
-            threading.Thread(target=self._deliver, args=(each,), name="trivet-deliver", daemon=True).start()
+            try:
+                threading.Thread(target=self._deliver, args=(each,), name="trivet-deliver", daemon=True).start()
+            except RuntimeError as error:
+                # No thread is to be had. Kept in hand, its lease would be prolonged for as long as this process lives.
+                _complain("deliver.not_started", error)
+                with self._lock:
+                    self._held.pop(_key(each))
 
     def _keep(self, beat: float) -> float:
         """Prolong all leases once in a while; returns when that was."""

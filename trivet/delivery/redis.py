@@ -15,6 +15,7 @@ from trivet.delivery import Endpoint, EndpointState, NewEndpoint, SigningSecret
 from trivet.delivery.reading import stream_event
 from trivet.delivery.refusals import too_many_waiting, unknown_endpoint
 from trivet.delivery.values import LOST, Attempt, Claimed, Delivery, DeliveryState, FannedOut, StreamEvent, Waiting
+from trivet.faults import fault
 from trivet.ledger.redis_reading import RedisReader, connect
 from trivet.settings import Settings
 
@@ -80,7 +81,8 @@ class RedisDeliveries(RedisReader):
         return sorted(found, key=lambda endpoint: (endpoint.created_at, endpoint.endpoint_id))
 
     def remove(self, endpoint_id: str) -> None:
-        self._run("remove", endpoint_id)
+        while self._run("remove", endpoint_id, _PAGE):
+            fault("deliver.after_remove_page")
 
     def rotate_secret(self, endpoint_id: str, secret: str, overlap_seconds: float) -> Endpoint:
         if not self._run("rotate", endpoint_id, secret, _ms(overlap_seconds)):

@@ -76,7 +76,8 @@ def webhook_url(target: str, rules: AddressRules, resolve: Resolver) -> None:
         raise InvalidRequest(
             f"{redact_url(target)} has a user name or password in it.", hint="Take them out: webhooks are signed."
         )
-    rules.admit(parts.hostname or "", parts.port or _PORTS[parts.scheme], resolve, redact_url(target))
+    port = _PORTS[parts.scheme] if parts.port is None else parts.port
+    rules.admit(parts.hostname or "", port, resolve, redact_url(target))
 
 
 def topic(target: str) -> AwsTarget:

@@ -8,13 +8,14 @@ and while something is removed, none can start.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import structlog
 
 from trivet.broker import celery_ringer, make_app
 from trivet.clock import Clock, SystemClock
 from trivet.deleting.purge import run_purges
-from trivet.errors import TrivetError
+from trivet.errors import StoreDamaged, TrivetError
 from trivet.gc.objects import collect_objects
 from trivet.gc.records import collect_records, forget_ended
 from trivet.gc.report import Collecting, GcReport
@@ -28,6 +29,8 @@ from trivet.stores.layout import Layout, top
 from trivet.values import Collection
 
 __all__ = ["GcReport", "collect", "collect_forever"]
+
+_T = TypeVar("_T")
 
 log = structlog.get_logger(__name__)
 
@@ -57,12 +60,12 @@ def collect(
     if dry_run:
         _round(work)
     else:
-        work.keep_turn()
+        work.take_turn()
         try:
-            ledger.open_what_was_shut()
+            ledger.open_what_was_shut(work.owner)
             _round(work)
         finally:
-            ledger.end_gc_turn(work.owner)
+            ledger.end_turn("gc_turn", work.owner)
     report = work.report()
     log.info("garbage.collected", dry_run=dry_run, **{name: n for name, n in work.counts.items() if n})
     return report
@@ -77,7 +80,7 @@ def _round(work: Collecting) -> None:
     for layout in layouts(work.settings, work.store):
         if work.stopping():
             return
-        work.keep_turn()
+        work.take_turn()
         if not work.dry_run:
             _refresh(work, layout)
         collect_records(work, layout)
@@ -90,8 +93,14 @@ def _round(work: Collecting) -> None:
 def _refresh(work: Collecting, layout: Layout) -> None:
     """What a rebuild will know of the collection is what the ledger has now."""
     key = layout.collection_record()
-    found = read_record(work.store, key, Collection)
     held = work.ledger.get_collection(layout.namespace, layout.collection)
+    try:
+        found = read_record(work.store, key, Collection)
+    except StoreDamaged as error:
+        log.warning("record.damaged", s3_key=key, reason=error.message)
+        if held is not None:
+            put_collection(work.store, layout, work.ledger)
+        return
     if held is not None and (found is None or found[0] != held):
         put_collection(work.store, layout, work.ledger)
     elif held is None and found is not None and found[1].modified <= work.now - work.settings.gc_grace_hours * 3600:
@@ -102,30 +111,36 @@ def _refresh(work: Collecting, layout: Layout) -> None:
 def collect_forever(settings: Settings, stopping: Callable[[], bool]) -> None:
     """The role gc: a round at once and every `settings.gc_seconds`, and what cannot wait every few seconds.
 
-    Whatever is unreachable is waited for.
+    Whatever is unreachable is waited for, and what fails holds nothing else up.
     """
     ledger, store, clock = _ledger(settings), open_store(settings), SystemClock()
-    due, since, me = clock.monotonic(), None, worker_name()
+    due, me = clock.monotonic(), worker_name()
+    since: int | None = None
     while not stopping():
-        try:
-            if clock.monotonic() >= due:
-                collect(settings, ledger=ledger, store=store, clock=clock, stopping=stopping)
-                due = clock.monotonic() + settings.gc_seconds
-            since = forget_ended(settings, ledger, store, since)
-            _open_left(ledger, me)
-            run_purges(settings, ledger, store, clock=clock)
-        except TrivetError as error:
-            log.warning("collecting.failed", code=error.code, error=str(error))
+        if clock.monotonic() >= due:
+            done = _tried(lambda: collect(settings, ledger=ledger, store=store, clock=clock, stopping=stopping))
             # What a round could not do, the next one will: an outage is no reason to knock all the time.
-            due = max(due, clock.monotonic() + min(settings.gc_seconds, 60.0))
+            pause = settings.gc_seconds if done is not None else min(settings.gc_seconds, 60.0)
+            due = clock.monotonic() + pause
+        since = _tried(lambda: forget_ended(settings, ledger, store, since)) or since  # noqa: B023 - done within the turn
+        _tried(lambda: _open_left(ledger, me))
+        _tried(lambda: run_purges(settings, ledger, store, clock=clock))
         _nap(clock, stopping)
+
+
+def _tried(step: Callable[[], _T]) -> _T | None:
+    try:
+        return step()
+    except TrivetError as error:
+        log.warning("collecting.failed", code=error.code, error=str(error))
+        return None
 
 
 def _open_left(ledger: RedisLedger, me: str) -> None:
     """An object that a killed process keeps shut is opened once its turn is over."""
-    if ledger.gc_turn(me):
-        ledger.open_what_was_shut()
-        ledger.end_gc_turn(me)
+    if ledger.take_turn("gc_turn", me):
+        ledger.open_what_was_shut(me)
+        ledger.end_turn("gc_turn", me)
 
 
 def _nap(clock: Clock, stopping: Callable[[], bool]) -> None:

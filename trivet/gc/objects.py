@@ -17,9 +17,8 @@ from trivet.values import Manifest
 
 log = structlog.get_logger(__name__)
 
-#: Objects, and keys of one, between two looks whether it is still this process' turn.
+#: Objects between two looks whether it is still this process' turn.
 _OBJECTS = 500
-_KEYS = 20
 
 
 def collect_objects(work: Collecting, layout: Layout) -> None:
@@ -28,7 +27,7 @@ def collect_objects(work: Collecting, layout: Layout) -> None:
         if work.stopping():
             return
         if count % _OBJECTS == 0:
-            work.keep_turn()
+            work.take_turn()
         if held.tidy:
             continue
         try:
@@ -40,6 +39,9 @@ def collect_objects(work: Collecting, layout: Layout) -> None:
 
 def _collect(work: Collecting, layout: Layout, held: Holdings) -> None:
     current = read_pointer(work.store, layout, held.object_id)
+    if current is None and held.current:
+        # It was listed, so what says that there is none does not decide what is visible.
+        return
     folders = left_over(held, current, work.settings, work.now)
     if not folders:
         return
@@ -50,9 +52,9 @@ def _collect(work: Collecting, layout: Layout, held: Holdings) -> None:
         else:
             _count(work, folders)
         return
-    work.keep_turn()
+    work.take_turn()
     fault("gc.before_shut")
-    if not work.ledger.shut_object(*place):
+    if not work.ledger.shut_object(work.owner, *place):
         work.counts["busy"] += 1
         return
     try:
@@ -66,7 +68,7 @@ def _collect(work: Collecting, layout: Layout, held: Holdings) -> None:
             work.counts["busy"] += 1
     finally:
         fault("gc.before_open")
-        work.ledger.open_object(*place)
+        work.ledger.open_object(work.owner, *place)
 
 
 def _remove(work: Collecting, layout: Layout, folder: Folder) -> None:
@@ -75,12 +77,13 @@ def _remove(work: Collecting, layout: Layout, folder: Folder) -> None:
         # A rebuild would take the record of a generation that is gone for unfinished work.
         manifest = read_record(work.store, folder.keys[0].key, Manifest)
         if manifest is not None:
-            work.store.delete(layout.staged_record(manifest[0].task_id))
-    for count, stored in enumerate(folder.keys, 1):
-        fault("gc.before_delete")
-        work.store.delete(stored.key)
-        if count % _KEYS == 0:
             work.keep_turn()
+            work.store.delete(layout.staged_record(manifest[0].task_id))
+    for stored in folder.keys:
+        fault("gc.before_delete")
+        # Before each key: of a process that was stopped, the object may have been opened and filled again meanwhile.
+        work.keep_turn()
+        work.store.delete(stored.key)
 
 
 def _count(work: Collecting, folders: Sequence[Folder]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 
 from trivet.errors import StoreDamaged
@@ -27,28 +28,38 @@ def collect_records(work: Collecting, layout: Layout) -> None:
     """Both kinds, in full. The ledger may have lost a task that it does not know: its record grows old first."""
     keyed = work.now - work.settings.idempotency_hours * 3600
     unknown = work.now - max(work.settings.task_retention_days * 86400, work.settings.gc_grace_hours * 3600)
-    for stored, state in _with_states(work, layout.staged_records()):
+    for one in _recorded(work, layout.staged_records()):
+        modified, state = one.stored.modified, one.state
         if state is None:
-            gone = stored.modified <= unknown or (stored.modified <= keyed and _committed(work, layout, stored))
+            gone = modified <= unknown or (modified <= keyed and _committed(work, layout, one.stored))
         else:
             # While its idempotency key holds, a rebuild must find it.
-            gone = state.terminal and (state not in _VISIBLE or stored.modified <= keyed)
+            gone = state.terminal and (state not in _VISIBLE or modified <= keyed)
         if gone:
-            _remove(work, stored, "staged")
-    for stored, state in _with_states(work, layout.intents()):
-        if stored.modified <= unknown if state is None else state.terminal:
-            _remove(work, stored, "intents")
+            _remove(work, one, "staged")
+    for one in _recorded(work, layout.intents()):
+        if one.stored.modified <= unknown if one.state is None else one.state.terminal:
+            _remove(work, one, "intents")
 
 
-def _with_states(work: Collecting, prefix: str) -> Iterator[tuple[Stored, TaskState | None]]:
-    """Each record and the state of its task, None for one that the ledger does not know."""
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """A record, and the state of its task: None for one that the ledger does not know."""
+
+    stored: Stored
+    task_id: str
+    state: TaskState | None
+
+
+def _recorded(work: Collecting, prefix: str) -> Iterator[_Recorded]:
     listed = (stored for stored in work.store.list(prefix) if stored.key.endswith(".json"))
     while page := list(islice(listed, _PAGE)):
         if work.stopping():
             return
+        work.take_turn()
         ids = [stored.key.removeprefix(prefix).removesuffix(".json") for stored in page]
         states = work.ledger.states(ids)
-        yield from ((stored, states.get(task_id)) for stored, task_id in zip(page, ids, strict=True))
+        yield from (_Recorded(stored, name, states.get(name)) for stored, name in zip(page, ids, strict=True))
 
 
 def _committed(work: Collecting, layout: Layout, stored: Stored) -> bool:
@@ -63,13 +74,16 @@ def _committed(work: Collecting, layout: Layout, stored: Stored) -> bool:
     return manifest is not None and manifest[0].task_id == found[0].task_id
 
 
-def _remove(work: Collecting, stored: Stored, kind: str) -> None:
+def _remove(work: Collecting, one: _Recorded, kind: str) -> None:
     if not work.dry_run:
         fault("gc.before_record")
-        work.store.delete(stored.key)
+        # It may have been retried since the page was read, and have a new record under the same name.
+        if work.ledger.states([one.task_id]).get(one.task_id) != one.state:
+            return
+        work.store.delete(one.stored.key)
     work.counts[kind] += 1
     work.counts["keys"] += 1
-    work.counts["bytes"] += stored.size
+    work.counts["bytes"] += one.stored.size
 
 
 def forget_ended(settings: Settings, ledger: RedisLedger, store: ObjectStore, since: int | None) -> int:
@@ -84,6 +98,10 @@ def forget_ended(settings: Settings, ledger: RedisLedger, store: ObjectStore, si
 
     def forget(task: EndedTask) -> None:
         layout = Layout.of(settings, task.namespace, task.collection)
+        fault("gc.before_forget")
+        # It may have been retried since the page was read.
+        if not ledger.ended([task.task_id]):
+            return
         store.delete(layout.intent(task.task_id))
         if task.state not in _VISIBLE or not task.keyed:
             store.delete(layout.staged_record(task.task_id))

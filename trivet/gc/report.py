@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from trivet.clock import Clock
-from trivet.errors import TransientError
 from trivet.ledger.redis import RedisLedger
+from trivet.ledger.redis_turns import not_our_turn
 from trivet.settings import Settings
 from trivet.stores import ObjectStore
 
@@ -38,11 +38,6 @@ class GcReport:
     busy: int = 0
 
 
-def not_our_turn() -> TransientError:
-    """One process at a time removes."""
-    return TransientError("Another process collects garbage just now.", hint="Wait until it is done.")
-
-
 @dataclass(frozen=True, slots=True)
 class Collecting:
     """One round."""
@@ -62,10 +57,15 @@ class Collecting:
         """Unix seconds."""
         return self.clock.now()
 
-    def keep_turn(self) -> None:
-        """Raise `TransientError` where another process has taken over, since this one was silent for long."""
-        if not self.dry_run and not self.ledger.gc_turn(self.owner):
+    def take_turn(self) -> None:
+        """Raise `TransientError` where another process has it. One that has lapsed begins anew: nothing is shut yet."""
+        if not self.dry_run and not self.ledger.take_turn("gc_turn", self.owner):
             raise not_our_turn()
+
+    def keep_turn(self) -> None:
+        """Raise `TransientError` where the turn is no longer this process', since it was silent for long."""
+        if not self.dry_run:
+            self.ledger.keep_turn("gc_turn", self.owner)
 
     def report(self) -> GcReport:
         """What has been done so far."""

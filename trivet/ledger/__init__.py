@@ -96,6 +96,8 @@ class Swept:
     expired: int
     failed: int
     retained_away: int
+    #: Whether it has left something for another sweep at once.
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from trivet.names import Stage
 from trivet.settings import Settings
 from trivet.values import Collection, ErrorRecord, Lease, Part, Receipt, Spec, TaskState, dump
 
+#: Of each kind that one sweep looks at: every script that works holds all others up.
 _SWEEP_LIMIT = 500
 #: Share of maxmemory above which new tasks are refused; for how long, and how many bytes, one look at it holds.
 _FULL = 0.85
@@ -229,7 +230,8 @@ class RedisLedger(RedisVerbs, RedisHolding, RedisRestoring, Ledger):
             self._stream_length,
         )
         self._ring(bells)
-        return Swept(int(due), int(expired), int(failed), int(dropped))
+        more = max(int(due), int(expired), int(dropped)) >= _SWEEP_LIMIT
+        return Swept(int(due), int(expired), int(failed), int(dropped), more)
 
     def answer(self, stage: Stage, door: str, bell: str, *, again: bool) -> None:
         self._ring(self._run("ring", stage, door, bell, "1" if again else "0"))

@@ -8,18 +8,16 @@ from functools import partial
 from itertools import islice
 from typing import TypeVar
 
-from trivet.ledger.redis_reading import RedisReader
+from trivet.ledger.redis_turns import RedisTurns
 from trivet.values import Frozen, dump
 
 _V = TypeVar("_V", bound=Frozen)
 _PAGE = 1000
 #: A list of objects whose batch was never written down, since the process died, goes by itself.
 _LOOSE_MS = 3_600_000
-#: How long a process may be silent before another goes on with its purge.
-_TURN_MS = 30_000
 
 
-class RedisHolding(RedisReader):
+class RedisHolding(RedisTurns):
     """Thread-safe; open it after a fork."""
 
     # ------------------------------------------------------------ held deletes
@@ -77,37 +75,20 @@ class RedisHolding(RedisReader):
         return kind.model_validate_json(found) if found else None
 
     def open_purges(self) -> list[str]:
-        """Ids of the purges that have something to do, oldest first."""
-        return sorted(self._do(lambda: self._client.smembers(self._key("purging"))))
+        """Ids of the purges that have something to do, in no order that means anything."""
+        return list(self._do(lambda: self._client.smembers(self._key("purging"))))
 
-    def purge_turn(self, owner: str) -> bool:
-        """Whether this process is the one that purges: it is, until it has been silent for half a minute."""
-        key = self._key("purge_turn")
-        if self._do(lambda: self._client.set(key, owner, nx=True, px=_TURN_MS)):
-            return True
-        if self._do(lambda: self._client.get(key)) != owner:
-            return False
-        return bool(self._do(lambda: self._client.pexpire(key, _TURN_MS)))
-
-    def end_purge_turn(self, owner: str) -> None:
-        """Let another one at it."""
-        key = self._key("purge_turn")
-        if self._do(lambda: self._client.get(key)) == owner:
-            self._do(lambda: self._client.delete(key))
-
-    def shut_for_purge(self, purge_id: str, namespace: str, collection: str, object_id: str) -> bool:
-        """Let no task of the object start; False where one is active or waits."""
-        key = self._key("object", namespace, collection, object_id)
-        return str(self._run("purge_begin", purge_id, key, object_id)) == "shut"
+    def shut_for_purge(self, owner: str, purge_id: str, namespace: str, collection: str, object_id: str) -> bool:
+        """Let no task of the object start; False where one is active or waits. Raises `TransientError` out of turn."""
+        return self._shut("purge_turn", owner, purge_id, (namespace, collection, object_id), object_id)
 
     def shut(self, purge_id: str) -> str:
         """The object that the purge keeps shut, or nothing."""
         return str(self._do(lambda: self._client.get(self._key("purge_shut", purge_id))) or "")
 
-    def open_after_purge(self, purge_id: str, namespace: str, collection: str, object_id: str) -> None:
+    def open_after_purge(self, owner: str, purge_id: str, namespace: str, collection: str, object_id: str) -> None:
         """Let its tasks start again; one that came meanwhile does so now, and the next sweep rings for it."""
-        key = self._key("object", namespace, collection, object_id)
-        self._run("purge_end", purge_id, key)
+        self._open("purge_turn", owner, purge_id, (namespace, collection, object_id))
 
     def note_keys(self, purge_id: str, keys: Mapping[str, str]) -> None:
         """Remember keys that are about to be removed, each with `kind size`; the same key twice counts once."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import resources
@@ -162,13 +161,15 @@ class RedisReader:
         pipe.zcard(self._key("due"))
         pipe.zcard(self._key("dead"))
         pipe.zrange(self._key("workers"), 0, -1, withscores=True)
-        states, staged, leases, due, dead, seen = self._do(pipe.execute)
+        pipe.time()
+        states, staged, leases, due, dead, seen, (seconds, micros) = self._do(pipe.execute)
+        now = seconds + micros / 1e6
         pipe = self._client.pipeline(transaction=False)
         for worker, _ in seen:
             pipe.hget(self._key("worker", worker), "info")
         infos = self._do(pipe.execute)
         workers = {
-            worker: {**json.loads(info or "{}"), "seen_seconds": max(0.0, round(time.time() - at / 1000, 1))}
+            worker: {**json.loads(info or "{}"), "seen_seconds": max(0.0, round(now - at / 1000, 1))}
             for (worker, at), info in zip(seen, infos, strict=True)
         }
         return Backlog(

@@ -8,12 +8,10 @@ from functools import partial
 from typing import Any
 
 from trivet.ledger import Restored
-from trivet.ledger.redis_reading import RedisReader
+from trivet.ledger.redis_turns import RedisTurns
 from trivet.values import TaskState, dump
 
 _PAGE = 500
-#: How long a process may be silent before another collects garbage.
-_TURN_MS = 30_000
 #: What stands in the place of an object's active task while garbage collection removes something of it.
 _GC = "gc"
 #: In place of a secret URL that is not remembered; no URL is this.
@@ -32,7 +30,7 @@ class EndedTask:
     keyed: bool
 
 
-class RedisRestoring(RedisReader):
+class RedisRestoring(RedisTurns):
     """Thread-safe; open it after a fork."""
 
     def _ring(self, bells: Iterable[str]) -> None:
@@ -103,35 +101,24 @@ class RedisRestoring(RedisReader):
         key = self._key("object", namespace, collection, object_id)
         return any(self._do(lambda: self._client.hmget(key, "active", "waiting")))
 
-    def gc_turn(self, owner: str) -> bool:
-        """Whether this process is the one that collects garbage: it is, until it has been silent for half a minute."""
-        key = self._key("gc_turn")
-        if self._do(lambda: self._client.set(key, owner, nx=True, px=_TURN_MS)):
-            return True
-        return self._do(lambda: self._client.get(key)) == owner and bool(
-            self._do(lambda: self._client.pexpire(key, _TURN_MS))
-        )
+    def shut_object(self, owner: str, namespace: str, collection: str, object_id: str) -> bool:
+        """Let no task of the object start until it is opened; False where one is active or waits. One at a time.
 
-    def end_gc_turn(self, owner: str) -> None:
-        """Let another one at it."""
-        if self._do(lambda: self._client.get(self._key("gc_turn"))) == owner:
-            self._do(lambda: self._client.delete(self._key("gc_turn")))
+        Raises `TransientError` where it is not this process' turn.
+        """
+        place = (namespace, collection, object_id)
+        return self._shut("gc_turn", owner, _GC, place, "/".join(place))
 
-    def shut_object(self, namespace: str, collection: str, object_id: str) -> bool:
-        """Let no task of the object start until it is opened; False where one is active or waits. One at a time."""
-        key = self._key("object", namespace, collection, object_id)
-        return str(self._run("purge_begin", _GC, key, f"{namespace}/{collection}/{object_id}")) == "shut"
+    def open_object(self, owner: str, namespace: str, collection: str, object_id: str) -> None:
+        """Let its tasks start again, those that came meanwhile too; nothing happens out of turn."""
+        self._ring(self._open("gc_turn", owner, _GC, (namespace, collection, object_id)))
 
-    def open_object(self, namespace: str, collection: str, object_id: str) -> None:
-        """Let its tasks start again, those that came meanwhile too."""
-        self._ring(self._run("purge_end", _GC, self._key("object", namespace, collection, object_id)))
-
-    def open_what_was_shut(self) -> None:
+    def open_what_was_shut(self, owner: str) -> None:
         """Whoever shut an object and died has left it so."""
         left = self._do(lambda: self._client.get(self._key("purge_shut", _GC)))
         if left:
             namespace, collection, object_id = left.split("/")
-            self.open_object(namespace, collection, object_id)
+            self.open_object(owner, namespace, collection, object_id)
 
     def ended(self, task_ids: Sequence[str]) -> set[str]:
         """Those that the ledger has and that have ended. One that it does not have is not ended, but unknown."""
@@ -156,7 +143,8 @@ class RedisRestoring(RedisReader):
             ids = self._do(page)
             rows = self._rows(ids, "namespace", "collection", "state", "idem")
             for task_id, (namespace, collection, state, idem) in zip(ids, rows, strict=True):
-                if state:
+                # One that was retried since the page was read has its records still to need.
+                if state and TaskState(state).terminal:
                     yield EndedTask(task_id, namespace, collection, TaskState(state), bool(idem))
             if len(ids) < _PAGE:
                 return

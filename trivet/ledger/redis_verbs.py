@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -56,8 +55,7 @@ class RedisVerbs(RedisReader):
     def pause(self, namespace: str, collection: str | None, reason: str) -> None:
         """Lease no more of it. What is in line is put aside page by page; what that misses, claims put aside."""
         scope = _scope(namespace, collection)
-        record = json.dumps({"reason": reason, "since": time.time()})
-        self._configure("HSET", self._key("paused"), scope, record)
+        self._configure("HSET", self._key("paused"), scope, json.dumps({"reason": reason}))
         flows = [f"{order}|{namespace}" for order, _ in enumerate(Lane)]
         for stage in Stage:
             for flow in flows:

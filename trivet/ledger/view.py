@@ -32,6 +32,8 @@ def task_view(task_id: str, fields: Mapping[str, str], shards_done: int) -> Task
     reason = _NEXT[state]
     if fields.get("kind") == TaskKind.DELETE and state is TaskState.QUEUED:
         reason = "waits for a commit worker, which writes its tombstone"
+    if fields.get("kind") == TaskKind.DELETE and state is TaskState.SKIPPED:
+        reason = "there was nothing to delete"
     if state is TaskState.EMBEDDING and fields.get("queue"):
         reason += f" that serves {fields['queue']}"
     if error and not state.terminal:

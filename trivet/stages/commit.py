@@ -10,11 +10,11 @@ from typing import Any
 import structlog
 
 from trivet.commit import Foreign, Published, publish, read_manifest
-from trivet.errors import NotUnderstood, StoreDamaged
+from trivet.errors import StoreDamaged
 from trivet.faults import fault
 from trivet.names import Stage, TaskKind
 from trivet.parts.plan import Plan, load_plan, parts_hash
-from trivet.stages.context import StageContext
+from trivet.stages.context import StageContext, check_kind
 from trivet.stages.delete import delete
 from trivet.stages.loop import one_by_one
 from trivet.stores.layout import Layout
@@ -30,13 +30,11 @@ def run(ctx: StageContext, deadline: float) -> bool:
 
 def commit(ctx: StageContext, lease: Lease) -> None:
     """Make one task's generation visible (a delete: its tombstone), or end it where a higher one is."""
+    fault("commit.after_claim")
     payload = json.loads(lease.payload)
-    kind = payload.get("kind", TaskKind.INGEST)
-    if kind == TaskKind.DELETE:
+    if check_kind(payload, TaskKind.INGEST, TaskKind.DELETE) is TaskKind.DELETE:
         delete(ctx, lease)
         return
-    if kind != TaskKind.INGEST:
-        raise NotUnderstood(f"A task of the kind {kind!r} is not known to this worker.")
     layout = Layout.of(ctx.settings, lease.namespace, lease.collection)
     records = ctx.ledger.committing(lease)
     fault("commit.after_committing")

@@ -6,9 +6,10 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Any
 
 import structlog
 from pydantic import ValidationError
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 from trivet.clock import Clock, SystemClock
 from trivet.errors import LeaseLost, LedgerUnavailable, NotUnderstood
 from trivet.ledger import Ledger
-from trivet.names import Stage
+from trivet.names import Stage, TaskKind
 from trivet.retry import Decision, decide, encodable, unexpected
 from trivet.settings import Settings
 from trivet.stages.keeper import LeaseKeeper
@@ -36,6 +37,14 @@ def not_understood(what: str, error: ValidationError) -> NotUnderstood:
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"]) or what
     return NotUnderstood(f"The {what} of this work item is of another version: {where}: {first['msg'].lower()}.")
+
+
+def check_kind(payload: Mapping[str, Any], *known: TaskKind) -> TaskKind:
+    """The kind of task that a lease is of. Raises `NotUnderstood` for one that only a newer version knows."""
+    kind = payload.get("kind", TaskKind.INGEST)
+    if kind not in known:
+        raise NotUnderstood(f"A task of the kind {kind!r} is not known to this worker.")
+    return TaskKind(kind)
 
 
 def worker_name() -> str:

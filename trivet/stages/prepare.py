@@ -20,11 +20,11 @@ from trivet.faults import fault
 from trivet.fetch import Fetched, fetch
 from trivet.ids import redact_url
 from trivet.ledger.queues import embed_queue
-from trivet.names import Stage
+from trivet.names import Stage, TaskKind
 from trivet.parts.plan import Plan, load_plan, planned_hash, source_key
 from trivet.rebuild.records import CollectionMemory, StagedRecord, put_staged
 from trivet.settings import Settings
-from trivet.stages.context import StageContext, not_understood
+from trivet.stages.context import StageContext, check_kind, not_understood
 from trivet.stages.loop import one_by_one
 from trivet.stages.planning import build_plan
 from trivet.stores.layout import Layout
@@ -43,7 +43,9 @@ def run(ctx: StageContext, deadline: float) -> bool:
 
 def prepare(ctx: StageContext, lease: Lease) -> None:
     """Bring one task from its source to staged shards, or to its end where nothing has changed."""
+    fault("prepare.after_claim")
     payload = json.loads(lease.payload)
+    check_kind(payload, TaskKind.INGEST)
     try:
         pipeline = Collection.model_validate_json(payload["config"]).pipeline
     except ValidationError as error:

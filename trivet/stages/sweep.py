@@ -35,12 +35,16 @@ def sweep_once(ledger: Ledger, settings: Settings) -> Swept:
 
 
 def sweep_forever(ledger: Ledger, settings: Settings, clock: Clock, stopping: Callable[[], bool]) -> None:
-    """Sweep every `settings.sweep_seconds` until `stopping()`; an unreachable ledger is waited for."""
+    """Sweep every `settings.sweep_seconds` until `stopping()`, and at once where one was not enough; an unreachable
+    ledger is waited for.
+    """
     said = ""
     while not stopping():
         try:
-            sweep_once(ledger, settings)
+            swept = sweep_once(ledger, settings)
             said = ""
+            if swept.more:
+                continue
         except LedgerUnavailable as error:
             # A ledger of another version may stay that way for long: once is enough.
             if error.message != said:

@@ -10,7 +10,9 @@ import pytest
 _HEAVY = ("torch", "transformers", "pyarrow", "numpy", "celery", "redis", "boto3", "duckdb")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["search", "--help"], ["collections", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["search", "--help"], ["endpoints", "--help"], ["rebuild", "--help"], ["--version"]]
+)
 def test_help_loads_nothing_heavy(arguments: list[str], clean_env: dict[str, str]) -> None:
     script = (
         "import sys; from trivet.cli import main; status = main(sys.argv[1:]);"

@@ -14,6 +14,7 @@ from trivet.clock import SystemClock
 from trivet.delivery import DeliveryState, NewEndpoint, Outcome
 from trivet.delivery.loop import Deliverer, backoff
 from trivet.delivery.memory import MemoryDeliveries, MemoryTransport
+from trivet.delivery.values import StreamEvent
 from trivet.errors import EndpointFailed, LedgerUnavailable, TransientError
 from trivet.faults import arm, disarm
 from trivet.settings import Settings
@@ -179,3 +180,15 @@ def test_what_the_endpoint_asks_for_is_honoured_within_bounds() -> None:
     assert backoff(1, 60, settings, Random(1)) == 60
     assert backoff(1, 1e9, settings, Random(1)) == 100
     assert backoff(1, 0, settings, Random(1)) >= 2.5
+
+
+def test_a_delivery_for_which_no_thread_is_to_be_had_is_not_kept(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    book.put("end_1", [StreamEvent("1-0", "e", "ingest.completed", "ns", "", b"{}")], operation="")
+    deliverer = Deliverer(SETTINGS, book, lambda: False, transports={"memory": MemoryTransport(SETTINGS)})
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    deliverer._deal()
+    assert book.waiting("end_1").leased == 1
+    assert deliverer._all_held() == [], "its lease runs out"

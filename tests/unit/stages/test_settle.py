@@ -60,6 +60,12 @@ def lease(stage: Stage = Stage.EMBED) -> Lease:
     return Lease("task_a", stage, 0, 1, 1, False, "default", "docs", "o")
 
 
+def test_however_many_attempts_a_setting_allows_the_pause_is_a_number() -> None:
+    assert (
+        decide(TransientError("?"), Stage.EMBED, 5000, SETTINGS, Random(1)).delay_seconds <= SETTINGS.retry_max_seconds
+    )
+
+
 @pytest.mark.parametrize("stage", [Stage.PREPARE, Stage.EMBED])
 @pytest.mark.parametrize("error", [StoreUnavailable("away"), LedgerUnavailable("away")])
 def test_an_outage_of_s3_or_redis_is_charged_to_nobody(stage: Stage, error: Exception) -> None:

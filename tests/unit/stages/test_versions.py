@@ -15,7 +15,7 @@ from trivet.ledger.memory import MemoryLedger
 from trivet.names import Stage
 from trivet.retry import decide
 from trivet.settings import Settings
-from trivet.stages import prepare
+from trivet.stages import commit, prepare
 from trivet.stages import process as process_module
 from trivet.stages.embed import EmbedLoop
 from trivet.stages.process import StageProcess
@@ -59,6 +59,34 @@ def test_a_collection_of_a_newer_version_is_left_to_another_worker(tmp_path: Pat
         assert list(d.states().values()) == ["due"]
         error = d.view(task).error
         assert error is None or error.code == "not_understood"
+
+
+class OtherKind(MemoryLedger):
+    """Its tasks do what only a version to come knows."""
+
+    def claim(self, *rest: Any, **how: Any) -> list[Lease]:
+        leases = super().claim(*rest, **how)
+        for lease in leases:
+            object.__setattr__(lease, "payload", json.dumps(json.loads(lease.payload) | {"kind": "reindex"}))
+        return leases
+
+
+@pytest.mark.parametrize("stage", [Stage.PREPARE, Stage.COMMIT])
+def test_a_task_of_a_kind_that_only_a_newer_version_knows_is_left_to_it(tmp_path: Path, stage: Stage) -> None:
+    with desk(tmp_path, ledger=OtherKind()) as d:
+        if stage is Stage.PREPARE:
+            task = d.accept()
+        else:
+            task = d.staged("o", [["one"]])
+            loop = EmbedLoop(d.ctx, encoder())
+            loop.run(FAR)
+            loop.close()
+        (prepare if stage is Stage.PREPARE else commit).run(d.ctx, FAR)
+        assert d.attempts() == [0]
+        assert d.states() == {f"{stage}/0": "due"}
+        error = d.view(task).error
+        assert error is not None
+        assert error.code == "not_understood"
 
 
 def test_a_spec_of_a_newer_version_is_left_to_another_worker(tmp_path: Path) -> None:

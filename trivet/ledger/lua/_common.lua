@@ -17,6 +17,7 @@ if not schema then
 end
 if schema ~= SCHEMA then return redis.error_reply('SCHEMA ' .. schema) end
 
+-- lane → its order in the name of a flow, and its weight
 local LANES = { interactive = { '0', 64 }, normal = { '1', 8 }, bulk = { '2', 1 } }
 local FLOWS = 64 -- flows that a claim looks at in one go, and
 local MOST_FLOWS = 1024 -- in all: those whose encoder nobody here serves stand in front for ever
@@ -28,8 +29,11 @@ local function flow_of(lane, namespace) return LANES[lane][1] .. '|' .. namespac
 
 local function weight_of(flow)
   local order, namespace = string.match(flow, '^(%d)|(.*)$')
-  local lane = order == '0' and 64 or order == '1' and 8 or 1
-  return lane * (tonumber(redis.call('HGET', key('weights'), namespace)) or 1)
+  local share
+  for _, lane in pairs(LANES) do
+    if lane[1] == order then share = lane[2] end
+  end
+  return share * (tonumber(redis.call('HGET', key('weights'), namespace)) or 1)
 end
 
 -- ------------------------------------------------------------------ events
@@ -91,9 +95,7 @@ local function ring(stage, queue)
     redis.call('INCR', deaf)
     redis.call('PEXPIRE', deaf, BELL_TTL * 2 ^ (MOST_DEAF + 1))
   end
-  local slots = 0
-  for _, n in ipairs(redis.call('HVALS', key('slots', stage))) do slots = slots + tonumber(n) end
-  if redis.call('ZCARD', standing) < 2 * math.max(1, slots) then
+  if redis.call('ZCARD', standing) < 2 * math.max(1, redis.call('HLEN', key('slots', stage))) then
     local id = tostring(redis.call('INCR', key('bell')))
     redis.call('ZADD', standing, now, id)
     table.insert(bells, stage .. '|' .. door .. '|' .. id)

@@ -18,6 +18,8 @@ end
 -- `back`: the item was leased and not worked on, so its flow gets back what the claim cost it.
 local function push(item, back)
   local stage, queue, flow, tag, suspect, cost = step(item)
+  -- A server that throws keys away may have taken its row: then its task has no next step, which an audit finds.
+  if not (stage and queue and flow and tag) then return end
   redis.call('HSET', key('item', item), 'state', 'pending', 'epoch', 0)
   redis.call('HDEL', key('item', item), 'parked')
   local refund = back and cost / weight_of(flow) or 0

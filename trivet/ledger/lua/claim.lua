@@ -69,16 +69,25 @@ local function put_aside(item)
   return true
 end
 
+-- One that has lost its row, or its cost, leaves the line, where it would stand before all others: an audit finds its task.
+local function damaged(item, flow, queue)
+  redis.call('ZREM', flow and key('line', stage, flow, queue) or key('suspects', stage, queue), item)
+  if flow then left_line(stage, queue, flow, 0) end
+  counted(stage, queue, -1)
+end
+
 -- Suspects: as many at once as each of them allows, and none that is no suspect beside them.
 local function claim_suspects()
   if redis.call('SCARD', mine) > 0 or #taken > 0 then return false end
   local room = most
   for _, queue in ipairs(queues) do
     for _, item in ipairs(may[queue] and redis.call('ZRANGE', key('suspects', stage, queue), 0, MOST_SUSPECTS - 1) or {}) do
-      if not put_aside(item) then
-        local h = redis.call('HMGET', key('item', item), 'suspect', 'cost')
+      local h = redis.call('HMGET', key('item', item), 'suspect', 'cost')
+      if not h[2] then
+        damaged(item, nil, queue)
+      elseif not put_aside(item) then
         local group = math.min(room, tonumber(h[1] or 1))
-        local fits = h[2] and #taken < group and (#taken == 0 or spent + tonumber(h[2]) <= budget)
+        local fits = #taken < group and (#taken == 0 or spent + tonumber(h[2]) <= budget)
         if fits and not (pauses and scope_of(item)) then
           redis.call('ZREM', key('suspects', stage, queue), item)
           take(item, queue)
@@ -95,13 +104,15 @@ local function head(flow)
   local best, chosen, from
   for _, queue in ipairs(redis.call('SMEMBERS', key('lines', stage, flow))) do
     if may[queue] then
-      local items = redis.call('ZRANGE', key('line', stage, flow, queue), 0, #taken == 0 and 0 or 3, 'WITHSCORES')
+      local items = redis.call('ZRANGE', key('line', stage, flow, queue), 0, 3, 'WITHSCORES')
       for j = 1, #items, 2 do
         local cost = tonumber(redis.call('HGET', key('item', items[j]), 'cost') or '')
         local tag = tonumber(items[j + 1])
-        -- One without a cost is damaged, and left for an audit.
-        if cost and (#taken == 0 or spent + cost <= budget) and (not best or tag < best) then
-          best, chosen, from = tag, items[j], queue
+        if not cost then
+          damaged(items[j], flow, queue)
+        elseif #taken == 0 or spent + cost <= budget then
+          if not best or tag < best then best, chosen, from = tag, items[j], queue end
+          break -- those behind it have higher tags
         end
       end
     end

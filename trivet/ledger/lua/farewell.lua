@@ -6,6 +6,7 @@ for _, item in ipairs(redis.call('SMEMBERS', key('held', worker))) do
   push(item, true)
   n = n + 1
 end
+redis.call('DEL', key('held', worker))
 redis.call('ZREM', key('workers'), worker)
 redis.call('DEL', key('worker', worker))
 for _, stage in ipairs({ 'prepare', 'embed', 'commit' }) do redis.call('HDEL', key('slots', stage), worker) end

@@ -37,6 +37,7 @@ end
 local function expire(item, group, dead, charge)
   expired = expired + 1
   unlease(item)
+  if redis.call('EXISTS', key('item', item)) == 0 then return end
   if dead then redis.call('HSET', key('item', item), 'suspect', math.ceil(group / 4)) end
   if dead and group == 1 then
     redis.call('HINCRBY', key('item', item), 'expiries', 1)
@@ -61,6 +62,7 @@ for _, item in ipairs(graceful and {} or redis.call('ZRANGEBYSCORE', key('leases
       local group = redis.call('SMEMBERS', key('held', owner))
       local charge = orphaned(owner) and 1 or 4
       for _, other in ipairs(group) do expire(other, #group, true, charge) end
+      redis.call('DEL', key('held', owner))
     else
       expire(item, 1, false, 0)
     end
