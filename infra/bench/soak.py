@@ -4,7 +4,7 @@ python -m infra.bench.soak [--minutes 30] [--rate 2] [--markdown FILE]
 
 Everything that `trivet up` starts runs, with the embedded model; new documents of several kinds, documents ingested
 again, broken links, cancels, retries, pauses and deletes come in at a steady rate, and finished tasks leave after a
-minute, so that what stays is what leaks. Exit status 1 where a process grew; a run of less than 10 minutes judges nothing.
+minute, so that what stays is what leaks. Exit status 1 where a process grew; less than 10 minutes judge nothing.
 """
 
 from __future__ import annotations
