@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 #: What prepare is charged until it knows better.
 _ESTIMATED_BYTES = 65_536
 _MAX_METADATA = 16_384
+#: Of lists and objects in each other in the metadata. A manifest holds them, and Pydantic writes 255 at most.
+_MOST_LEVELS = 100
 _MAX_DATA_URL = 256 * 1024
 #: What servers and proxies take, about.
 _MAX_URL = 8192
@@ -183,8 +185,18 @@ def _metadata_json(metadata: dict[str, Any]) -> str:
     except TypeError:
         raise InvalidRequest("The metadata holds a value that is no JSON.", hint="Write it as a string.") from None
     except RecursionError:
-        raise InvalidRequest("The metadata is nested too deep.") from None
-    return text
+        raise _too_deep() from None
+    level: list[Any] = [metadata]
+    for _ in range(_MOST_LEVELS):
+        level = [inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer)]
+        level = [value for value in level if isinstance(value, dict | list | tuple)]
+        if not level:
+            return text
+    raise _too_deep()
+
+
+def _too_deep() -> InvalidRequest:
+    return InvalidRequest("The metadata is nested too deep.", hint=f"At most {_MOST_LEVELS} levels are allowed.")
 
 
 def _secret(url: str) -> bool:

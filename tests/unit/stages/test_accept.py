@@ -115,6 +115,15 @@ def test_metadata_that_is_nested_too_deep_is_refused(door: Desk) -> None:
         accept(door.ledger, door.settings, parse_request(request(metadata={"k": deep})))
 
 
+@pytest.mark.parametrize(("levels", "taken"), [(99, True), (101, False), (300, False), (900, False)])
+def test_what_metadata_the_door_takes_every_later_stage_can_write(door: Desk, levels: int, taken: bool) -> None:
+    inner: list[Any] = []
+    for _ in range(levels - 1):
+        inner = [inner]
+    take(door.ctx, request(metadata={"a": inner}), "message-1")
+    assert len(tasks(door)) == taken
+
+
 def test_a_url_has_an_end(door: Desk) -> None:
     base = "https://host/"
     accept(door.ledger, door.settings, parse_request(request(url=base + "a" * (8192 - len(base)))))
