@@ -25,6 +25,9 @@ demo: model ## Start everything, ingest a mixed set of documents, query them, an
 test: .venv/.dev model ## Every check and the whole test suite, on real Valkey and real S3
 	@infra/test.sh
 
+test-long: .venv/.dev model ## The tests that `make test` leaves out for their length
+	@.venv/bin/python -m pytest -n 2 -m long
+
 check: .venv/.dev ## Lint, format, types and import rules
 	@infra/test.sh checks
 
@@ -82,4 +85,4 @@ $(MODEL_MADE): .venv/.runtime $(wildcard trivet/embedded/model*.py trivet/embedd
 	@.venv/bin/python -m trivet.embedded.model $(MODEL)
 	@touch $@
 
-.PHONY: help demo test check up down bench big faults machine fit-heads evaluate-heads install model clean overhead ledger-scale soak
+.PHONY: help demo test test-long check up down bench big faults machine fit-heads evaluate-heads install model clean overhead ledger-scale soak

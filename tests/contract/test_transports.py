@@ -11,6 +11,7 @@ from typing import Any
 
 import boto3
 import pytest
+import trustme
 from moto import mock_aws
 from pydantic import SecretStr
 from standardwebhooks import Webhook, WebhookVerificationError
@@ -406,7 +407,6 @@ def test_the_settings_may_allow_an_address(server: Hooks) -> None:
 
 
 def test_a_certificate_for_another_name_is_refused(tmp_path: Any) -> None:
-    trustme = pytest.importorskip("trustme")
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("other.example").configure_cert(context)

@@ -86,7 +86,7 @@ def secret_of(endpoint: Any) -> str:
     return str(endpoint.secrets[0].value.get_secret_value())
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 90.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -108,7 +108,14 @@ def leave(process: subprocess.Popen[bytes], *, times: int = 1, group: bool = Fal
     return process.wait(timeout=IN_TIME)
 
 
-@pytest.mark.parametrize(("times", "group"), [(1, False), (2, False), (1, True)], ids=["once", "twice", "all"])
+@pytest.mark.parametrize(
+    ("times", "group"),
+    [
+        pytest.param(1, False, id="once"),
+        pytest.param(2, False, id="twice", marks=pytest.mark.long),
+        pytest.param(1, True, id="all"),
+    ],
+)
 def test_a_slow_source_is_handed_back_and_taken_up_by_another(
     workers: Fleet, client: Trivet, source: Server, live: Settings, slow: Slow, times: int, group: bool
 ) -> None:
@@ -170,7 +177,9 @@ def test_a_child_that_is_told_to_stop_finishes_a_document_that_is_nearly_done(
     assert task.status().state is TaskState.EMBEDDING
 
 
-@pytest.mark.parametrize("silent", [False, True], ids=["refused", "silent"])
+@pytest.mark.parametrize(
+    "silent", [pytest.param(False, id="refused", marks=pytest.mark.long), pytest.param(True, id="silent")]
+)
 def test_a_worker_leaves_in_time_although_redis_is_away(
     live: Settings, tmp_path: Path, source: Server, slow: Slow, silent: bool
 ) -> None:

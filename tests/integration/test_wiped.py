@@ -52,6 +52,7 @@ def workers(live: Settings) -> Iterator[Fleet]:
         yield made
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("durable", [False, True], ids=["plain", "durable accept"])
 def test_after_a_wipe_under_load_every_object_is_committed_once(
     durable: bool, workers: Fleet, live: Settings, source: Server
