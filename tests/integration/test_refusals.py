@@ -109,7 +109,7 @@ def test_a_model_folder_without_its_heads_is_named(settings: Settings, tmp_path:
 
 
 def test_sweep_with_other_roles_is_refused(settings: Settings) -> None:
-    one_sentence(run_worker(settings, "--roles", "sweep,embed"), "process of its own")
+    one_sentence(run_worker(settings, "--roles", "sweep,embed"), "sweep")
 
 
 def test_a_setting_that_cannot_be_read_is_named(settings: Settings) -> None:
