@@ -18,13 +18,6 @@ local function row(endpoint, event) return key('delivery', endpoint, event) end
 local function name_of(endpoint, event) return endpoint .. '/' .. event end
 local function parts_of(name) return string.match(name, '^([^/]+)/(.*)$') end
 
-local function earlier(a, b)
-  local a1, a2 = string.match(a, '^(%d+)-(%d+)$')
-  local b1, b2 = string.match(b, '^(%d+)-(%d+)$')
-  a1, b1 = tonumber(a1), tonumber(b1)
-  return a1 < b1 or a1 == b1 and tonumber(a2) < tonumber(b2)
-end
-
 -- Lets an endpoint take its turns again; a paused one has none.
 local function wake(endpoint)
   if redis.call('HGET', key('endpoint', endpoint), 'state') ~= 'active' then return end

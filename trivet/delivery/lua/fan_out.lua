@@ -52,11 +52,11 @@ local function put(endpoint, event, entry, kind, body)
     endpoint.state = 'paused'
   end
   if endpoint.state == 'active' then return enqueue(endpoint.id, event.id, entry, kind, body, '') end
-  if not endpoint.missed or earlier(entry, endpoint.missed) then
+  if not endpoint.missed or before(entry, endpoint.missed) then
     endpoint.missed = entry
     redis.call('HSET', key('endpoint', endpoint.id), 'missed', entry)
   end
-  if not endpoint.missed_until or earlier(endpoint.missed_until, entry) then
+  if not endpoint.missed_until or before(endpoint.missed_until, entry) then
     endpoint.missed_until = entry
     redis.call('HSET', key('endpoint', endpoint.id), 'missed_until', entry)
   end
@@ -74,7 +74,7 @@ for _, entry in ipairs(entries) do
   local event, kind, data = readable(body)
   if event then
     for _, endpoint in ipairs(endpoints_of(data.namespace)) do
-      if earlier(endpoint.since, id) and (not endpoint.kinds or endpoint.kinds[kind]) and
+      if before(endpoint.since, id) and (not endpoint.kinds or endpoint.kinds[kind]) and
         (not endpoint.collections or endpoint.collections[data.collection or '']) then
         made = made + put(endpoint, event, id, kind, body)
       end

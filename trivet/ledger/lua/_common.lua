@@ -21,9 +21,8 @@ if schema ~= SCHEMA then return redis.error_reply('SCHEMA ' .. schema) end
 local LANES = { interactive = { '0', 64 }, normal = { '1', 8 }, bulk = { '2', 1 } }
 local FLOWS = 64 -- flows that a claim looks at in one go, and
 local MOST_FLOWS = 1024 -- in all: those whose encoder nobody here serves stand in front for ever
--- A doorbell that nobody answered for so long counts as lost: one and a half leases, as the sweep says.
-local BELL_TTL = tonumber(redis.call('GET', key('bell_ttl')) or 30000)
-local MOST_DEAF = 7 -- a door that nobody answers is rung less and less, down to once in BELL_TTL * 2^7
+local BELL_TTL = 30000 -- ms after which a doorbell that nobody answered counts as lost, until the sweep says otherwise
+local MOST_DEAF = 7 -- a door that nobody answers is rung less and less, down to once in that time * 2^7
 
 local function flow_of(lane, namespace) return LANES[lane][1] .. '|' .. namespace end
 
@@ -64,6 +63,14 @@ local function uuid5(name)
     variant .. string.sub(hex, 18, 20) .. '-' .. string.sub(hex, 21, 32)
 end
 
+-- Whether one stream id comes before another.
+local function before(a, b)
+  local a1, a2 = string.match(a, '^(%d+)-(%d+)$')
+  local b1, b2 = string.match(b, '^(%d+)-(%d+)$')
+  a1, b1 = tonumber(a1), tonumber(b1)
+  return a1 < b1 or a1 == b1 and tonumber(a2) < tonumber(b2)
+end
+
 -- Appends a CloudEvent in the same script as the transition it tells of: neither is ever without the other.
 -- `extra` is the inside of a JSON object, such as '"receipt":{…}', or ''.
 -- `nth` tells several of one kind and run apart.
@@ -90,10 +97,11 @@ local function ring(stage, queue)
   local door = stage == 'embed' and queue or 'any'
   if crowded[stage .. door] then return end
   local standing, deaf = key('bells', stage, door), key('deaf', stage, door)
-  local patience = BELL_TTL * 2 ^ math.min(tonumber(redis.call('GET', deaf) or 0), MOST_DEAF)
+  local ttl = tonumber(redis.call('GET', key('bell_ttl')) or BELL_TTL)
+  local patience = ttl * 2 ^ math.min(tonumber(redis.call('GET', deaf) or 0), MOST_DEAF)
   if redis.call('ZREMRANGEBYSCORE', standing, '-inf', now - patience) > 0 then
     redis.call('INCR', deaf)
-    redis.call('PEXPIRE', deaf, BELL_TTL * 2 ^ (MOST_DEAF + 1))
+    redis.call('PEXPIRE', deaf, ttl * 2 ^ (MOST_DEAF + 1))
   end
   if redis.call('ZCARD', standing) < 2 * math.max(1, redis.call('HLEN', key('slots', stage))) then
     local id = tostring(redis.call('INCR', key('bell')))

@@ -49,6 +49,21 @@ local function object_key(id)
   return key('object', t[1], t[2], t[3])
 end
 
+-- What decides which encoders may take a task, and so which of them has too much to do already.
+local function model_of(config)
+  local pipeline = cjson.decode(config).pipeline
+  return pipeline.model_id .. (pipeline.revision ~= '' and '@' .. pipeline.revision or '') ..
+    (pipeline.dtype ~= 'auto' and ' in ' .. pipeline.dtype or '')
+end
+
+-- Takes a new generation, above all that the object's row and S3 (`floor`) know of.
+local function next_generation(id, floor)
+  local generation = math.max(tonumber(redis.call('HGET', object_key(id), 'generation') or 0), tonumber(floor)) + 1
+  redis.call('HSET', object_key(id), 'generation', generation)
+  redis.call('HSET', key('task', id), 'generation', generation)
+  return generation
+end
+
 -- Tasks of one pipeline share its text.
 local function intern_config(config)
   local digest = redis.sha1hex(config)
@@ -70,6 +85,27 @@ end
 -- Tokens that wait for an embed worker, by what the pipelines ask for.
 local function staged(model, tokens)
   if redis.call('HINCRBY', key('staged'), model, tokens) <= 0 then redis.call('HDEL', key('staged'), model) end
+end
+
+-- The shards that ARGV names from `first` on, each by its tokens and the hash of its inputs, and their tokens.
+local function shards_of(first)
+  local shards, tokens = {}, 0
+  for i = first, #ARGV, 2 do
+    table.insert(shards, { tokens = tonumber(ARGV[i]), hash = ARGV[i + 1] })
+    tokens = tokens + tonumber(ARGV[i])
+  end
+  return shards, tokens
+end
+
+-- Lets a task's shards wait for an embed worker.
+local function embed(id, queue, shards)
+  local ahead = 0
+  for n, shard in ipairs(shards) do
+    create(id, 'embed', queue, n - 1, shard.tokens, ahead, shard.hash)
+    ahead = ahead + shard.tokens
+  end
+  staged(redis.call('HGET', key('task', id), 'model'), ahead)
+  set_state(id, 'embedding')
 end
 
 -- Takes what is left of a task's work items away and gives their staged tokens back.

@@ -24,10 +24,7 @@ if kind == 'delete' then
 else
   local config = redis.call('HGET', key('collections', ns), collection)
   if not config then return { 'unknown_collection', '', '' } end
-  local pipeline = cjson.decode(config).pipeline
-  -- What decides which encoders may take it, and so which of them has too much to do already.
-  also('model', pipeline.model_id .. (pipeline.revision ~= '' and '@' .. pipeline.revision or '') ..
-    (pipeline.dtype ~= 'auto' and ' in ' .. pipeline.dtype or ''))
+  also('model', model_of(config))
   also('config', intern_config(config))
 end
 if ARGV[10] ~= '{}' then also('metadata', ARGV[10]) end

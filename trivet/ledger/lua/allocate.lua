@@ -6,9 +6,5 @@ if ARGV[6] ~= '' and redis.call('HSETNX', key('task', id), 'spec_hash', ARGV[6])
   redis.call('SET', key('spec', ARGV[6]), ARGV[7])
 end
 local generation = tonumber(redis.call('HGET', key('task', id), 'generation') or '')
-if not generation then
-  generation = math.max(tonumber(redis.call('HGET', object_key(id), 'generation') or 0), tonumber(ARGV[5])) + 1
-  redis.call('HSET', object_key(id), 'generation', generation)
-  redis.call('HSET', key('task', id), 'generation', generation)
-end
+if not generation then generation = next_generation(id, ARGV[5]) end
 return { 'allocated', generation, redis.call('HGET', key('task', id), 'spec_hash') or '' }

@@ -52,12 +52,8 @@ if idem then
   also('idem', ARGV[12])
   also('fingerprint', ARGV[13])
 end
-local model
 if config ~= '' and kind ~= 'delete' then
-  local pipeline = cjson.decode(config).pipeline
-  model = pipeline.model_id .. (pipeline.revision ~= '' and '@' .. pipeline.revision or '') ..
-    (pipeline.dtype ~= 'auto' and ' in ' .. pipeline.dtype or '')
-  also('model', model)
+  also('model', model_of(config))
   also('config', intern_config(config))
 end
 if ARGV[9] ~= '' and not rival and not TERMINAL[how] then
@@ -73,17 +69,16 @@ if idem and ttl > 0 then redis.call('SET', idem, id .. ' ' .. ARGV[13], 'PX', tt
 if generation > tonumber(o[4] or 0) then redis.call('HSET', place, 'generation', generation) end
 if not rival and not later(o[3]) then redis.call('HSET', place, 'newest', id) end
 
-local shards, tokens = (#ARGV - 29) / 2, 0
-for i = 30, #ARGV, 2 do tokens = tokens + tonumber(ARGV[i]) end
+local shards, tokens = shards_of(30)
 if how ~= 'accepted' then
   redis.call('HSET', key('task', id), 'source_sha256', ARGV[25], 'pages', ARGV[26], 'chunks', ARGV[27], 'tokens', tokens,
-    'shards', shards)
+    'shards', #shards)
 end
 
 if rival then
   finish(id, 'superseded', '"superseded_by":"' .. rival .. '"')
 elseif TERMINAL[how] then
-  redis.call('HSET', key('task', id), 'manifest', ARGV[28], 'shards_done', shards, 'tokens_done', tokens, 'ended', now)
+  redis.call('HSET', key('task', id), 'manifest', ARGV[28], 'shards_done', #shards, 'tokens_done', tokens, 'ended', now)
   set_state(id, how)
   -- Its retention began long ago.
   redis.call('ZADD', key('terminal'), created, id)
@@ -94,16 +89,9 @@ else
   redis.call('SET', key('spec', ARGV[21]), ARGV[22])
   redis.call('HSET', key('task', id), 'spec_hash', ARGV[21], 'queue', ARGV[24], 'told', now)
   redis.call('HSET', place, 'active', id)
-  local ahead = 0
-  for n = 0, shards - 1 do
-    local cost = tonumber(ARGV[30 + 2 * n])
-    create(id, 'embed', ARGV[24], n, cost, ahead, ARGV[31 + 2 * n])
-    ahead = ahead + cost
-  end
-  staged(model, tokens)
-  set_state(id, 'embedding')
+  embed(id, ARGV[24], shards)
   emit(id, 'ingest.started', '"pages":' .. ARGV[26] .. ',"chunks":' .. ARGV[27] .. ',"tokens":' .. tokens ..
-    ',"shards":' .. shards)
+    ',"shards":' .. #shards)
   if loser then finish(loser, 'superseded', '"superseded_by":"' .. id .. '"') end
 end
 return { rival and 'superseded' or 'restored', unpack(bells) }

@@ -3,29 +3,21 @@
 local item, epoch, id = ARGV[3], ARGV[4], task_of(ARGV[3])
 if redis.call('HGET', key('task', id), 'staged_by') == epoch then return { 'again' } end
 if not held(item, epoch) then return { 'lost' } end
-local t = redis.call('HMGET', key('task', id), 'model', 'cost', 'lane', 'namespace')
-local shards, tokens = (#ARGV - 9) / 2, 0
-for i = 10, #ARGV, 2 do tokens = tokens + tonumber(ARGV[i]) end
+local t = redis.call('HMGET', key('task', id), 'cost', 'lane', 'namespace')
+local shards, tokens = shards_of(10)
 redis.call('HSET', key('task', id), 'staged_by', epoch, 'source_sha256', ARGV[6], 'pages', ARGV[7], 'chunks', ARGV[8],
-  'tokens', tokens, 'shards', shards, 'queue', ARGV[5], 'told', now)
+  'tokens', tokens, 'shards', #shards, 'queue', ARGV[5], 'told', now)
 redis.call('HDEL', key('task', id), 'error', 'retry_at')
 -- The claim was charged an estimate; the flow pays for the bytes that it really took.
-local flow = flow_of(t[3], t[4])
-local more = (tonumber(ARGV[9]) - tonumber(t[2])) / weight_of(flow)
+local flow = flow_of(t[2], t[3])
+local more = (tonumber(ARGV[9]) - tonumber(t[1])) / weight_of(flow)
 if redis.call('ZSCORE', key('vt', 'prepare'), flow) then
   redis.call('ZINCRBY', key('vt', 'prepare'), more, flow)
 else
   redis.call('HINCRBYFLOAT', key('vtlast', 'prepare'), flow, more)
 end
 forget(item)
-local ahead = 0
-for n = 0, shards - 1 do
-  local cost = tonumber(ARGV[10 + 2 * n])
-  create(id, 'embed', ARGV[5], n, cost, ahead, ARGV[11 + 2 * n])
-  ahead = ahead + cost
-end
-staged(t[1], tokens)
-set_state(id, 'embedding')
+embed(id, ARGV[5], shards)
 emit(id, 'ingest.started', '"pages":' .. ARGV[7] .. ',"chunks":' .. ARGV[8] .. ',"tokens":' .. tokens ..
-  ',"shards":' .. shards)
+  ',"shards":' .. #shards)
 return { 'staged', unpack(bells) }

@@ -100,13 +100,6 @@ for _, scope in ipairs(redis.call('SMEMBERS', key('parkings'))) do
 end
 
 -- The stream is cut to its length, and never where a consumer group has still to read or to acknowledge.
-local function before(a, b)
-  local a1, a2 = string.match(a, '^(%d+)-(%d+)$')
-  local b1, b2 = string.match(b, '^(%d+)-(%d+)$')
-  a1, b1 = tonumber(a1), tonumber(b1)
-  return a1 < b1 or a1 == b1 and tonumber(a2) < tonumber(b2)
-end
-
 local function oldest_needed()
   local oldest
   for _, group in ipairs(redis.call('XINFO', 'GROUPS', key('events'))) do
