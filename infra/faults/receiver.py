@@ -7,9 +7,11 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
 from random import Random
 from typing import Any, Self
+
+from infra.local_web import LocalWeb, QuietHandler
 
 #: Share of the requests → what becomes of them; the rest is taken at once.
 _MISHAPS = ((0.2, "500"), (0.1, "silent"), (0.1, "slow"), (0.05, "forget"))
@@ -25,52 +27,13 @@ class Receiver:
         #: Requests whose id is not that of their event.
         self.wrong = 0
         self.struck = 0
-        self._rng, self._silent_seconds = rng, silent_seconds
+        self.silent_seconds = silent_seconds
+        self._rng = rng
         self._lock = threading.Lock()
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                mishap = receiver.meet()
-                if mishap == "silent":
-                    time.sleep(receiver._silent_seconds)
-                    self.close_connection = True
-                    return
-                if mishap == "500":
-                    self.answer(500)
-                    return
-                if mishap == "slow":
-                    time.sleep(_SLOW_SECONDS)
-                receiver.take(str(self.headers.get("webhook-id")), body)
-                if mishap == "forget":
-                    self.close_connection = True
-                else:
-                    self.answer(204)
-
-            def answer(self, status: int) -> None:
-                with suppress(OSError):
-                    self.send_response(status)
-                    self.send_header("Content-Length", "0")
-                    self.end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is http.server's
-                """Say nothing."""
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 128
-
-            def handle_error(self, request: Any, client_address: Any) -> None:
-                """Senders are killed in the middle of a request: nothing to tell."""
-
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._web = LocalWeb(partial(_Handler, self))
         #: `host:port`
-        self.place = f"127.0.0.1:{self._server.server_address[1]}"
+        self.place = self._web.place
         self.url = f"http://{self.place}/events"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
     def meet(self) -> str:
         """What becomes of the next request."""
@@ -90,10 +53,38 @@ class Receiver:
             self.wrong += json.loads(body)["id"] != event_id
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._web.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+    def __exit__(self, *error: object) -> None:
+        self._web.__exit__(*error)
+
+
+class _Handler(QuietHandler):
+    def __init__(self, receiver: Receiver, *request: Any) -> None:
+        self._receiver = receiver
+        super().__init__(*request)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        mishap = self._receiver.meet()
+        if mishap == "silent":
+            time.sleep(self._receiver.silent_seconds)
+            self.close_connection = True
+            return
+        if mishap == "500":
+            self._answer(500)
+            return
+        if mishap == "slow":
+            time.sleep(_SLOW_SECONDS)
+        self._receiver.take(str(self.headers.get("webhook-id")), body)
+        if mishap == "forget":
+            self.close_connection = True
+        else:
+            self._answer(204)
+
+    def _answer(self, status: int) -> None:
+        with suppress(OSError):
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()

@@ -20,7 +20,8 @@ from infra.faults.recovery import Recovery
 from infra.faults.redis_proxy import RedisProxy
 from infra.faults.s3_proxy import S3Proxy
 from infra.faults.scene import QUICK, Result, Row, Scene
-from infra.faults.site import Site, prose, serving
+from infra.faults.site import Site, serving
+from infra.prose import prose
 from trivet.embedded import servers
 from trivet.embedded.seaweedfs import SeaweedFS
 from trivet.embedded.valkey import Valkey

@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
 from random import Random
 from typing import Any, Self
 from urllib.parse import urlsplit
+
+from infra.local_web import LocalWeb, QuietHandler
 
 #: Method of a request → what becomes of it: "ok"; "drop before" or "drop after" it was done (the connection closes
 #: without an answer); "cut" (it is done, and the connection closes in the middle of the answer); an error's status as
@@ -43,73 +45,10 @@ class S3Proxy:
         #: Requests that met a mishap.
         self.struck = 0
         self.requests = 0
+        self._target = urlsplit(target)
         self._lock = threading.Lock()
-        proxy, address = self, urlsplit(target)
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            _upstream: http.client.HTTPConnection | None = None
-
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
-                """Say nothing."""
-
-            def finish(self) -> None:
-                if self._upstream is not None:
-                    self._upstream.close()
-                with suppress(OSError):
-                    super().finish()
-
-            def forward(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                mishap = proxy.meet(self.command)
-                if mishap == "drop before":
-                    self.close_connection = True
-                elif mishap.isdigit():
-                    code = _CODES.get(mishap, "Injected")
-                    self.answer(int(mishap), {}, f"<Error><Code>{code}</Code></Error>".encode())
-                else:
-                    if mishap.startswith("wait "):
-                        time.sleep(float(mishap.removeprefix("wait ")))
-                    self.pass_on(body, mishap)
-
-            def pass_on(self, body: bytes, mishap: str) -> None:
-                if self._upstream is None:
-                    self._upstream = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
-                headers = {k: v for k, v in self.headers.items() if k.lower() not in ("expect", "connection")}
-                self._upstream.request(self.command, self.path, body, headers)
-                response = self._upstream.getresponse()
-                content = response.read()
-                if mishap == "drop after":
-                    self.close_connection = True
-                else:
-                    self.answer(response.status, dict(response.getheaders()), content, cut=mishap == "cut")
-
-            def answer(self, status: int, headers: dict[str, str], content: bytes, *, cut: bool = False) -> None:
-                self.send_response_only(status)
-                for name, value in headers.items():
-                    if name.lower() not in ("connection", "transfer-encoding", "content-length"):
-                        self.send_header(name, value)
-                length = headers.get("Content-Length", "0") if self.command == "HEAD" else str(len(content))
-                self.send_header("Content-Length", length)
-                self.end_headers()
-                if cut:
-                    self.wfile.write(content[: len(content) // 2])
-                    self.close_connection = True
-                elif self.command != "HEAD":
-                    self.wfile.write(content)
-
-            do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = forward  # noqa: N815 - http.server looks for these
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 128
-
-            def handle_error(self, request: Any, client_address: Any) -> None:
-                """A client that was killed breaks its connections: nothing to tell."""
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._web = LocalWeb(partial(_Handler, self))
+        self.url = f"http://{self._web.place}"
 
     def meet(self, method: str) -> str:
         """What becomes of the next request."""
@@ -119,11 +58,70 @@ class S3Proxy:
             self.struck += mishap != "ok"
         return mishap
 
+    def connect(self) -> http.client.HTTPConnection:
+        """A connection to the real one."""
+        return http.client.HTTPConnection(self._target.hostname or "", self._target.port, timeout=60)
+
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._web.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+    def __exit__(self, *error: object) -> None:
+        self._web.__exit__(*error)
+
+
+class _Handler(QuietHandler):
+    """One connection of a client, and the one that goes on from it."""
+
+    _upstream: http.client.HTTPConnection | None = None
+
+    def __init__(self, proxy: S3Proxy, *request: Any) -> None:
+        self._proxy = proxy
+        super().__init__(*request)
+
+    def finish(self) -> None:
+        if self._upstream is not None:
+            self._upstream.close()
+        with suppress(OSError):
+            super().finish()
+
+    def forward(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        mishap = self._proxy.meet(self.command)
+        if mishap == "drop before":
+            self.close_connection = True
+        elif mishap.isdigit():
+            code = _CODES.get(mishap, "Injected")
+            self._answer(int(mishap), {}, f"<Error><Code>{code}</Code></Error>".encode())
+        else:
+            if mishap.startswith("wait "):
+                time.sleep(float(mishap.removeprefix("wait ")))
+            self._pass_on(body, mishap)
+
+    def _pass_on(self, body: bytes, mishap: str) -> None:
+        if self._upstream is None:
+            self._upstream = self._proxy.connect()
+        headers = {k: v for k, v in self.headers.items() if k.lower() not in ("expect", "connection")}
+        self._upstream.request(self.command, self.path, body, headers)
+        response = self._upstream.getresponse()
+        content = response.read()
+        if mishap == "drop after":
+            self.close_connection = True
+        else:
+            self._answer(response.status, dict(response.getheaders()), content, cut=mishap == "cut")
+
+    def _answer(self, status: int, headers: dict[str, str], content: bytes, *, cut: bool = False) -> None:
+        self.send_response_only(status)
+        for name, value in headers.items():
+            if name.lower() not in ("connection", "transfer-encoding", "content-length"):
+                self.send_header(name, value)
+        length = headers.get("Content-Length", "0") if self.command == "HEAD" else str(len(content))
+        self.send_header("Content-Length", length)
+        self.end_headers()
+        if cut:
+            self.wfile.write(content[: len(content) // 2])
+            self.close_connection = True
+        elif self.command != "HEAD":
+            self.wfile.write(content)
+
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = forward  # noqa: N815 - http.server looks for these

@@ -2,54 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-_WORDS = [
-    "queue",
-    "worker",
-    "ledger",
-    "token",
-    "shard",
-    "commit",
-    "tree",
-    "river",
-    "stone",
-    "cloud",
-    "garden",
-    "machine",
-    "letter",
-    "paper",
-    "music",
-    "north",
-    "winter",
-    "bridge",
-    "signal",
-    "harbour",
-    "copper",
-    "window",
-    "mirror",
-    "engine",
-    "forest",
-    "island",
-    "candle",
-    "market",
-    "silver",
-    "number",
-]
+from infra.local_web import LocalWeb, QuietHandler
 
 #: Number of a document → its text.
 Text = Callable[[int], str]
-
-
-def prose(number: int, words: int) -> str:
-    """Text that is different for every number."""
-    picked = [_WORDS[(number * 7919 + n * (number % 13 + 3)) % len(_WORDS)] for n in range(words)]
-    sentences = [" ".join(picked[at : at + 12]).capitalize() + "." for at in range(0, words, 12)]
-    return f"Document {number}. " + " ".join(sentences)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +28,8 @@ class Site:
 def serving(text: Text) -> Iterator[Site]:
     """Serve the documents while the block runs, from threads of this process."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    class Handler(QuietHandler):
+        """Answers from `text`."""
 
         def do_GET(self) -> None:
             body = text(int(self.path.strip("/"))).encode()
@@ -79,16 +39,5 @@ def serving(text: Text) -> Iterator[Site]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is http.server's
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
-    thread.start()
-    try:
-        yield Site(f"127.0.0.1:{server.server_address[1]}")
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with LocalWeb(Handler) as web:
+        yield Site(web.place)

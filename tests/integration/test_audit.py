@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.documents import prose
+from infra.prose import prose
 from tests.support.fleet import fleet
 from tests.support.web import Server, answer
 from tests.unit.stages.desk import CRASHED, Desk, desk, encoder

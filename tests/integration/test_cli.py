@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.documents import prose
+from infra.prose import prose
 from tests.support.fleet import Fleet, fleet
 from tests.support.supervised import wait_until_gone
 from tests.support.web import Server, answer

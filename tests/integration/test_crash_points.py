@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 import trivet
+from infra.prose import prose
 from tests.contract.ledger import invariants
 from tests.support.commits import Wrapped
-from tests.support.documents import prose
 from tests.support.fleet import fleet, terminal_events, wait_for_all
 from tests.support.web import Server, answer
 from trivet.accept import accept, parse_request

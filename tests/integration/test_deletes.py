@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.documents import prose
+from infra.prose import prose
 from tests.support.fleet import fleet, terminal_events, wait_for_all
 from tests.support.web import Server, answer
 from tests.unit.stages.desk import Desk, desk, encoder

@@ -23,8 +23,8 @@ from infra.demo.archives import Archive, download, member
 from infra.demo.documents import SOURCES, Ready, Source
 from infra.demo.server import serving
 from infra.demo.word import html_to_docx
+from infra.prose import prose
 from tests.corpus.pdf import page_of, pdf
-from tests.support.documents import prose
 from tests.support.supervised import ROOT, wait_until_gone
 from tests.support.web import Server, answer
 from trivet.errors import CorruptDocument, SourceUnavailable

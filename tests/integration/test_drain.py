@@ -16,7 +16,7 @@ from socket import socket
 import psutil
 import pytest
 
-from tests.support.documents import prose
+from infra.prose import prose
 from tests.support.fleet import ROOT, Fleet, fleet, terminal_events
 from tests.support.web import Server, answer
 from trivet.client import Trivet

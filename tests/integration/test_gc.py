@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from infra.prose import prose
 from tests.support.commits import Wrapped, manifest
-from tests.support.documents import prose
 from tests.support.plant import Plant, plant
 from tests.support.web import Server, answer
 from trivet import faults

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.documents import prose
+from infra.prose import prose
 from tests.support.fleet import Fleet, fleet, terminal_events, wait_for_all
 from tests.support.web import Server, answer
 from trivet.client import Trivet

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from celery import Celery
 
+from infra.prose import prose
 from tests.corpus.pdf import page_of, pdf
-from tests.support.documents import prose
 from tests.support.fleet import Fleet, fleet, terminal_events, wait_for_all
 from tests.support.web import Server, answer
 from trivet.broker import make_app

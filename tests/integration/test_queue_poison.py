@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.support.documents import prose
+from infra.prose import prose
 from tests.support.fleet import Fleet, fleet, wait_for_all
 from tests.support.web import Server, answer
 from trivet.broker import celery_ringer, make_app, queue_names

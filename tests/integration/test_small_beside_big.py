@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from infra.prose import prose
 from tests.corpus.pdf import page_of, pdf
-from tests.support.documents import prose
 from tests.support.fleet import Fleet, fleet, wait_for_all
 from tests.support.web import Server, answer
 from trivet.client import Trivet

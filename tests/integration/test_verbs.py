@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.documents import prose
+from infra.prose import prose
 from tests.support.fleet import Fleet, fleet, terminal_events, wait_for_all
 from tests.support.web import Server, answer
 from trivet.cli import FAILED, INVALID, OK, main

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from infra.local_web import LocalWeb, QuietHandler
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,7 @@ class Receiver:
 def receiving() -> Iterator[Receiver]:
     """A server on 127.0.0.1 that ends with the block."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             with receiver.changed:
@@ -82,17 +81,6 @@ def receiving() -> Iterator[Receiver]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class calls it so
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    receiver = Receiver(server.server_port)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
+    with LocalWeb(Handler) as web:
+        receiver = Receiver(web.port)
         yield receiver
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(10)

@@ -1,4 +1,4 @@
-"""Documents that tests make for themselves."""
+"""Documents that tests, fault rows and benches make for themselves."""
 
 from __future__ import annotations
 
