@@ -12,15 +12,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
-
-from pydantic import ValidationError
 
 from trivet.clock import Clock, SystemClock
-from trivet.errors import NotInStore, StoreConflict, StoreDamaged, StoreUnavailable
+from trivet.errors import NotInStore, StoreConflict, StoreUnavailable
 from trivet.faults import fault as default_fault
-from trivet.stores import ObjectStore, Stored
+from trivet.stores import ObjectStore
 from trivet.stores.layout import Layout
+from trivet.stores.values import read_value
 from trivet.values import Current, Frozen, Manifest, Part, Passport, dump
 
 Fault = Callable[[str], None]
@@ -32,8 +30,6 @@ _PAUSE_MAX_SECONDS = 1.0
 
 #: Every fault hook of `publish`, in the order in which an undisturbed commit of a first generation comes by.
 FAULTS = ("commit.before_manifest", "commit.after_manifest", "commit.before_current", "commit.after_current")
-
-_V = TypeVar("_V", bound=Frozen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +95,7 @@ def _put_manifest(store: ObjectStore, key: str, manifest: Manifest, clock: Clock
             store.put(key, body, if_none_match=True, sha256=sha256)
         except (StoreConflict, StoreUnavailable) as error:
             fault("commit.before_manifest_read_back")
-            found = _read(store, key, Manifest)
+            found = read_value(store, key, Manifest)
             if found is not None:
                 return found[0]
             if last:
@@ -125,7 +121,7 @@ def _advance(
     )
     body, sha256 = _encode(mine)
     for last in _tries(clock):
-        found = _read(store, name, Current)
+        found = read_value(store, name, Current)
         if found is not None and found[0].generation >= mine.generation:
             return _settled(key, manifest, found[0])
         fault("commit.before_current")
@@ -138,7 +134,7 @@ def _advance(
             fault("commit.before_current_read_back")
             if last:
                 # The last try may have been the one that was written.
-                found = _read(store, name, Current)
+                found = read_value(store, name, Current)
                 if found is not None and found[0].generation >= mine.generation:
                     return _settled(key, manifest, found[0])
                 raise StoreUnavailable(f"{name!r} could not be moved to {mine.generation}: {error}") from None
@@ -173,26 +169,15 @@ def _encode(value: Frozen) -> tuple[bytes, str]:
     return body, hashlib.sha256(body).hexdigest()
 
 
-def _read(store: ObjectStore, key: str, kind: type[_V]) -> tuple[_V, Stored] | None:
-    try:
-        body, stored = store.get(key)
-    except NotInStore:
-        return None
-    try:
-        return kind.model_validate_json(body), stored
-    except ValidationError as error:
-        raise StoreDamaged(f"{key!r} cannot be read: {error.error_count()} fields are wrong.") from None
-
-
 def read_manifest(store: ObjectStore, layout: Layout, object_id: str, generation: int) -> Manifest | None:
     """The manifest of one generation, visible or not, or None."""
-    found = _read(store, layout.manifest(object_id, generation), Manifest)
+    found = read_value(store, layout.manifest(object_id, generation), Manifest)
     return found[0] if found else None
 
 
 def read_pointer(store: ObjectStore, layout: Layout, object_id: str) -> Current | None:
     """What `current.json` says (a tombstone too), or None where nothing was ever committed."""
-    found = _read(store, layout.current(object_id), Current)
+    found = read_value(store, layout.current(object_id), Current)
     return found[0] if found else None
 
 

@@ -10,9 +10,9 @@ from trivet.errors import TrivetError
 from trivet.ids import event_id
 from trivet.ledger.redis_auditing import AuditedTask, RedisAuditing
 from trivet.names import TERMINAL_EVENTS, EventKind
-from trivet.rebuild.records import read_record
 from trivet.settings import Settings
 from trivet.stores import ObjectStore
+from trivet.stores.values import read_value
 from trivet.values import Manifest, TaskState, dump
 
 _KINDS = {state: EventKind(f"ingest.{state}") for state in TaskState if state.terminal}
@@ -78,7 +78,7 @@ class EventAudit:
             return ""
         extra = f'"manifest":{json.dumps(task.manifest)}'
         try:
-            found = read_record(self._store, task.manifest, Manifest)
+            found = read_value(self._store, task.manifest, Manifest)
         except TrivetError:
             found = None
         return extra + (f',"receipt":{dump(found[0].receipt)}' if found else "")

@@ -11,11 +11,12 @@ from trivet.commit import Published, Superseded, publish, read_manifest, read_po
 from trivet.errors import StoreDamaged
 from trivet.gc.rules import Holdings, holdings, left_over
 from trivet.ledger.redis_auditing import AuditedTask, RedisAuditing
-from trivet.rebuild.records import layouts, read_record
+from trivet.rebuild.records import layouts
 from trivet.retrieval.visible import in_order
 from trivet.settings import Settings
 from trivet.stores import ObjectStore
 from trivet.stores.layout import Layout
+from trivet.stores.values import read_value
 from trivet.values import Current, Manifest, TaskState
 
 #: Looks at an object that is replaced just then.
@@ -103,7 +104,7 @@ class ObjectAudit:
         return current, problems
 
     def _wrong(self, current: Current, sizes: dict[str, int]) -> Iterator[tuple[str, str, str]]:
-        manifest = read_record(self.store, current.manifest, Manifest)
+        manifest = read_value(self.store, current.manifest, Manifest)
         if manifest is None:
             yield "no_manifest", current.manifest, "current.json names it and it is not there"
             return

@@ -21,11 +21,12 @@ from trivet.gc.records import collect_records, forget_ended
 from trivet.gc.report import Collecting, GcReport
 from trivet.ledger.redis import RedisLedger
 from trivet.rebuild.marks import check_mark
-from trivet.rebuild.records import layouts, put_collection, read_record
+from trivet.rebuild.records import layouts, put_collection
 from trivet.settings import Settings
 from trivet.stages.context import worker_name
 from trivet.stores import ObjectStore, open_store
 from trivet.stores.layout import Layout, top
+from trivet.stores.values import read_value
 from trivet.values import Collection
 
 __all__ = ["GcReport", "collect", "collect_forever"]
@@ -95,7 +96,7 @@ def _refresh(work: Collecting, layout: Layout) -> None:
     key = layout.collection_record()
     held = work.ledger.get_collection(layout.namespace, layout.collection)
     try:
-        found = read_record(work.store, key, Collection)
+        found = read_value(work.store, key, Collection)
     except StoreDamaged as error:
         log.warning("record.damaged", s3_key=key, reason=error.message)
         if held is not None:

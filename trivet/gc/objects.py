@@ -11,8 +11,8 @@ from trivet.errors import StoreDamaged
 from trivet.faults import fault
 from trivet.gc.report import Collecting
 from trivet.gc.rules import Folder, Holdings, holdings, left_over
-from trivet.rebuild.records import read_record
 from trivet.stores.layout import Layout
+from trivet.stores.values import read_value
 from trivet.values import Manifest
 
 log = structlog.get_logger(__name__)
@@ -75,7 +75,7 @@ def _remove(work: Collecting, layout: Layout, folder: Folder) -> None:
     """Remove all keys of a folder."""
     if folder.sealed is not None:
         # A rebuild would take the record of a generation that is gone for unfinished work.
-        manifest = read_record(work.store, folder.keys[0].key, Manifest)
+        manifest = read_value(work.store, folder.keys[0].key, Manifest)
         if manifest is not None:
             work.keep_turn()
             work.store.delete(layout.staged_record(manifest[0].task_id))

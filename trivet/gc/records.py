@@ -12,10 +12,11 @@ from trivet.faults import fault
 from trivet.gc.report import Collecting
 from trivet.ledger.redis import RedisLedger
 from trivet.ledger.redis_restoring import EndedTask
-from trivet.rebuild.records import StagedRecord, read_record
+from trivet.rebuild.records import StagedRecord
 from trivet.settings import Settings
 from trivet.stores import ObjectStore, Stored
 from trivet.stores.layout import Layout
+from trivet.stores.values import read_value
 from trivet.values import Manifest, TaskState
 
 _PAGE = 500
@@ -64,11 +65,11 @@ def _recorded(work: Collecting, prefix: str) -> Iterator[_Recorded]:
 
 def _committed(work: Collecting, layout: Layout, stored: Stored) -> bool:
     try:
-        found = read_record(work.store, stored.key, StagedRecord)
+        found = read_value(work.store, stored.key, StagedRecord)
         if found is None:
             return False
         key = layout.manifest(found[0].object_id, found[0].generation)
-        manifest = read_record(work.store, key, Manifest)
+        manifest = read_value(work.store, key, Manifest)
     except StoreDamaged:
         return False
     return manifest is not None and manifest[0].task_id == found[0].task_id

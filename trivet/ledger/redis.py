@@ -12,7 +12,7 @@ import redis
 from trivet.errors import LedgerRefused, LedgerUnavailable
 from trivet.ledger import Accepted, Ledger, NewTask, Ringer, Swept, no_ringer
 from trivet.ledger.redis_holding import RedisHolding
-from trivet.ledger.redis_restoring import RedisRestoring
+from trivet.ledger.redis_restoring import RedisRestoring, told
 from trivet.ledger.redis_verbs import RedisVerbs
 from trivet.ledger.refusals import key_conflict, lease_lost, too_late, unknown_collection, unknown_task
 from trivet.names import Stage
@@ -59,23 +59,7 @@ class RedisLedger(RedisVerbs, RedisHolding, RedisRestoring, Ledger):
 
     def accept(self, task: NewTask, idempotency_seconds: float) -> Accepted:
         self._check_room(len(task.secret_url) + len(task.metadata) + _ROW_BYTES)
-        arguments = (
-            task.task_id,
-            task.namespace,
-            task.collection,
-            task.object_id,
-            task.lane,
-            task.url,
-            task.secret_url,
-            task.metadata,
-            task.media_type,
-            task.idempotency_key,
-            task.fingerprint,
-            int(idempotency_seconds * 1000),
-            task.estimated_bytes,
-            task.kind,
-        )
-        outcome, task_id, state, *bells = self._run_durably("accept", *arguments)
+        outcome, task_id, state, *bells = self._run_durably("accept", *told(task, task.secret_url, idempotency_seconds))
         if outcome == "unknown_collection":
             raise unknown_collection(task.namespace, task.collection)
         if outcome == "conflict":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from trivet.ledger import Restored
+from trivet.ledger import NewTask, Restored
 from trivet.ledger.redis_turns import RedisTurns
 from trivet.values import TaskState, dump
 
@@ -30,11 +30,28 @@ class EndedTask:
     keyed: bool
 
 
+def told(task: NewTask, secret_url: str, idempotency_seconds: float) -> tuple[str | int, ...]:
+    """What the scripts `accept` and `restore` begin with."""
+    return (
+        task.task_id,
+        task.namespace,
+        task.collection,
+        task.object_id,
+        task.lane,
+        task.url,
+        secret_url,
+        task.metadata,
+        task.media_type,
+        task.idempotency_key,
+        task.fingerprint,
+        int(idempotency_seconds * 1000),
+        task.estimated_bytes,
+        task.kind,
+    )
+
+
 class RedisRestoring(RedisTurns):
     """Thread-safe; open it after a fork."""
-
-    def _ring(self, bells: Iterable[str]) -> None:
-        """Another class rings; without one the sweep does."""
 
     # ------------------------------------------------------------ rebuild
 
@@ -53,20 +70,7 @@ class RedisRestoring(RedisTurns):
         how = restored.ended or ("staged" if restored.spec else "accepted")
         outcome, *bells = self._run(
             "restore",
-            task.task_id,
-            task.namespace,
-            task.collection,
-            task.object_id,
-            task.lane,
-            task.url,
-            task.secret_url if restored.url_known else _UNKNOWN,
-            task.metadata,
-            task.media_type,
-            task.idempotency_key,
-            task.fingerprint,
-            int(idempotency_seconds * 1000),
-            task.estimated_bytes,
-            task.kind,
+            *told(task, task.secret_url if restored.url_known else _UNKNOWN, idempotency_seconds),
             restored.run,
             int(restored.created * 1000),
             restored.config,

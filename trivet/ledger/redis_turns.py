@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from trivet.errors import TransientError
-from trivet.ledger.redis_reading import RedisReader
+from trivet.ledger.redis_ringing import RedisRinging
 
 #: How long a process may be silent before another has its turn.
 _TURN_MS = 30_000
@@ -14,7 +14,7 @@ _TURN_MS = 30_000
 Turn = Literal["gc_turn", "purge_turn"]
 
 
-class RedisTurns(RedisReader):
+class RedisTurns(RedisRinging):
     """Thread-safe; open it after a fork."""
 
     def take_turn(self, turn: Turn, owner: str) -> bool:

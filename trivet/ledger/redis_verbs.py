@@ -3,42 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-import redis
-import structlog
-
-from trivet.ledger import Ringer, no_ringer
-from trivet.ledger.redis_reading import RedisReader
+from trivet.ledger.redis_ringing import RedisRinging
 from trivet.ledger.refusals import not_retryable, unknown_task, url_gone
 from trivet.ledger.view import explain
 from trivet.names import Lane, Stage
-from trivet.settings import Settings
 from trivet.values import ItemView, TaskState, TaskView, Waiting
-
-log = structlog.get_logger(__name__)
 
 _PAGE = 500
 #: Open shards of one task that are looked at one by one.
 _MOST_SHARDS = 2000
 
 
-class RedisVerbs(RedisReader):
+class RedisVerbs(RedisRinging):
     """Retries, pauses, weights and explanations. Thread-safe; open it after a fork."""
-
-    def __init__(self, settings: Settings, ringer: Ringer = no_ringer, client: redis.Redis | None = None) -> None:
-        super().__init__(settings, client)
-        self._ringer = ringer
-
-    def _ring(self, bells: Iterable[str]) -> None:
-        for bell in bells:
-            stage, door, number = bell.split("|")
-            try:
-                self._ringer(Stage(stage), door, number)
-            except Exception as error:  # noqa: BLE001 - whatever the transport raises: the sweep rings again
-                log.warning("doorbell.lost", stage=stage, door=door, error=type(error).__name__)
 
     def retry(self, task_id: str, *, secret_url: str = "") -> TaskState:
         """Run a failed or cancelled task again; see the seam."""

@@ -23,10 +23,11 @@ from trivet.ledger import Restored
 from trivet.ledger.redis import RedisLedger
 from trivet.rebuild.marks import adopt_mark
 from trivet.rebuild.recollect import Found, Lost, Recollection
-from trivet.rebuild.records import layouts, read_record
+from trivet.rebuild.records import layouts
 from trivet.settings import Settings
 from trivet.stores import ObjectStore, open_store
 from trivet.stores.layout import Layout
+from trivet.stores.values import read_value
 from trivet.values import Collection
 
 log = structlog.get_logger(__name__)
@@ -130,7 +131,7 @@ class _Rebuild:
 
     def _put_collection(self, layout: Layout) -> None:
         try:
-            found = read_record(self.store, layout.collection_record(), Collection)
+            found = read_value(self.store, layout.collection_record(), Collection)
         except StoreDamaged as error:
             self._lost(Lost(layout.collection_record(), error.message))
             return

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from trivet.errors import StoreConflict, WrongLedger
 from trivet.faults import fault
 from trivet.ledger.redis_restoring import RedisRestoring
-from trivet.rebuild.records import layouts, read_record
+from trivet.rebuild.records import layouts
 from trivet.settings import Settings
 from trivet.stores import ObjectStore
 from trivet.stores.layout import ledger_mark, top
+from trivet.stores.values import read_value
 from trivet.values import Frozen, dump
 
 _HINT = "Run `trivet rebuild` if Redis was wiped or replaced; nothing is removed from S3 before that."
@@ -61,5 +62,5 @@ def _agree(settings: Settings, ledger: RedisRestoring, store: ObjectStore, make:
 
 
 def _read(settings: Settings, store: ObjectStore) -> str:
-    found = read_record(store, ledger_mark(settings), Mark)
+    found = read_value(store, ledger_mark(settings), Mark)
     return found[0].mark if found else ""

@@ -9,9 +9,10 @@ from trivet.errors import StoreDamaged
 from trivet.ledger import NewTask, Restored
 from trivet.names import Lane, TaskKind
 from trivet.parts.plan import load_plan
-from trivet.rebuild.records import Intent, StagedRecord, TaskRecord, metadata_json, read_record
+from trivet.rebuild.records import Intent, StagedRecord, TaskRecord, metadata_json
 from trivet.stores import ObjectStore
 from trivet.stores.layout import Layout
+from trivet.stores.values import read_value
 from trivet.values import Current, Manifest, TaskState
 
 
@@ -37,13 +38,13 @@ class Recollection:
     def committed(self, layout: Layout, object_id: str) -> Found:
         """The task whose generation of the object is visible, a tombstone too."""
         try:
-            found = read_record(self.store, layout.current(object_id), Current)
+            found = read_value(self.store, layout.current(object_id), Current)
             if found is None:
                 return None
             current, stored = found
             if stored.modified < self.since:
                 return "retired"
-            manifest = read_record(self.store, current.manifest, Manifest)
+            manifest = read_value(self.store, current.manifest, Manifest)
         except StoreDamaged as error:
             return Lost(layout.current(object_id), error.message)
         if manifest is None:
@@ -54,7 +55,7 @@ class Recollection:
         """The manifest says all but the lane and the idempotency key."""
         for key, kind in ((layout.staged_record(task_id), StagedRecord), (layout.intent(task_id), Intent)):
             try:
-                found = read_record(self.store, key, kind)
+                found = read_value(self.store, key, kind)
             except StoreDamaged:
                 continue
             if found is not None:
@@ -65,13 +66,13 @@ class Recollection:
         """A staged task: ended where its manifest is there, else to be embedded, or from the beginning."""
         key = layout.staged_record(task_id)
         try:
-            found = read_record(self.store, key, StagedRecord)
+            found = read_value(self.store, key, StagedRecord)
             if found is None:
                 return None
             record = found[0]
             manifest_key = layout.manifest(record.object_id, record.generation)
-            manifest = read_record(self.store, manifest_key, Manifest)
-            current = read_record(self.store, layout.current(record.object_id), Current)
+            manifest = read_value(self.store, manifest_key, Manifest)
+            current = read_value(self.store, layout.current(record.object_id), Current)
         except StoreDamaged as error:
             return Lost(key, error.message)
         if current and current[0].generation >= record.generation:
@@ -113,7 +114,7 @@ class Recollection:
         if record.whole:
             return record.task(), True
         try:
-            found = read_record(self.store, layout.intent(record.task_id), Intent)
+            found = read_value(self.store, layout.intent(record.task_id), Intent)
         except StoreDamaged:
             found = None
         return (record.task(found[0].secret_url), True) if found else (record.task(), False)
@@ -122,7 +123,7 @@ class Recollection:
         """A task that was accepted, and perhaps never reached the ledger."""
         key = layout.intent(task_id)
         try:
-            found = read_record(self.store, key, Intent)
+            found = read_value(self.store, key, Intent)
         except StoreDamaged as error:
             return Lost(key, error.message)
         return _restored(found[0], found[0].task(found[0].secret_url)) if found else None

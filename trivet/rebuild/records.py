@@ -12,20 +12,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
-from pydantic import ValidationError
-
-from trivet.errors import InvalidRequest, NotInStore, StoreDamaged
+from trivet.errors import InvalidRequest
 from trivet.ids import check_name, redact_url
 from trivet.ledger import Ledger, NewTask
 from trivet.names import Lane, TaskKind
 from trivet.settings import Settings
-from trivet.stores import ObjectStore, Stored
+from trivet.stores import ObjectStore
 from trivet.stores.layout import Layout, top
 from trivet.values import Frozen, Lease, Spec, dump
-
-_V = TypeVar("_V", bound=Frozen)
 
 
 class TaskRecord(Frozen):
@@ -119,18 +115,6 @@ class Intent(TaskRecord):
     def of(cls, task: NewTask, created: float) -> Self:
         """The intent of what `Ledger.accept` is about to be told."""
         return cls(**{name: getattr(task, name) for name in NewTask.__dataclass_fields__}, created=created)
-
-
-def read_record(store: ObjectStore, key: str, kind: type[_V]) -> tuple[_V, Stored] | None:
-    """A JSON value and what the store says about it, or None. Raises `StoreDamaged`."""
-    try:
-        body, stored = store.get(key)
-    except NotInStore:
-        return None
-    try:
-        return kind.model_validate_json(body), stored
-    except ValidationError as error:
-        raise StoreDamaged(f"{key!r} cannot be read: {error.error_count()} fields are wrong.") from None
 
 
 def put_staged(store: ObjectStore, layout: Layout, record: StagedRecord) -> None:

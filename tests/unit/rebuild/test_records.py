@@ -18,12 +18,12 @@ from trivet.rebuild.records import (
     layouts,
     put_intent,
     put_staged,
-    read_record,
 )
 from trivet.settings import Settings
 from trivet.stages import prepare
 from trivet.stores.layout import Layout
 from trivet.stores.memory import MemoryStore
+from trivet.stores.values import read_value
 from trivet.values import Collection, Pipeline, dump
 
 FAR = float("inf")
@@ -52,7 +52,7 @@ def task(**changes: object) -> NewTask:
 def test_an_intent_gives_back_the_task_that_it_was_made_of(kind: TaskKind) -> None:
     store, layout, made = MemoryStore(), Layout("v1", "default", "docs"), task(kind=kind)
     put_intent(store, layout, made, 1_700_000_000.25)
-    found = read_record(store, layout.intent("task_1"), Intent)
+    found = read_value(store, layout.intent("task_1"), Intent)
     assert found is not None
     intent, stored = found
     assert intent.task(intent.secret_url) == made
@@ -64,7 +64,7 @@ def test_prepare_remembers_what_it_stages(tmp_path: Path) -> None:
     with desk(tmp_path) as d:
         made = d.accept("o", url=TEXT, idempotency_key="k", lane="bulk", metadata={"a": 1}, media_type="text/plain")
         prepare.run(d.ctx, FAR)
-        found = read_record(d.store, d.layout.staged_record(made), StagedRecord)
+        found = read_value(d.store, d.layout.staged_record(made), StagedRecord)
         assert found is not None
         record = found[0]
         assert (record.task_id, record.object_id, record.generation, record.run) == (made, "o", 1, 1)
@@ -90,7 +90,7 @@ def test_a_staged_record_holds_no_secret_and_says_whether_its_url_is_whole(
         assert "s3cr3t" not in dump(record)
         put_staged(d.store, d.layout, record)
         put_staged(d.store, d.layout, record)
-        assert read_record(d.store, d.layout.staged_record(lease.task_id), StagedRecord) is not None
+        assert read_value(d.store, d.layout.staged_record(lease.task_id), StagedRecord) is not None
 
 
 def test_a_record_of_a_later_version_is_damaged_not_misread() -> None:
@@ -98,7 +98,7 @@ def test_a_record_of_a_later_version_is_damaged_not_misread() -> None:
     text = dump(Intent.of(task(), 1.0)).replace('"schema_version":1', '"schema_version":2')
     store.put("k", text.encode())
     with pytest.raises(StoreDamaged):
-        read_record(store, "k", Intent)
+        read_value(store, "k", Intent)
 
 
 def test_a_collection_is_written_once_and_again_when_it_has_changed(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_collection_is_written_once_and_again_when_it_has_changed(tmp_path: Pa
         # A task that was accepted before the change writes nothing old.
         memory.keep(d.store, d.layout, d.ledger, dump(new))
         memory.keep(d.store, d.layout, d.ledger, dump(old))
-        found = read_record(d.store, d.layout.collection_record(), Collection)
+        found = read_value(d.store, d.layout.collection_record(), Collection)
         assert found is not None
         assert found[0] == new
 
