@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     embed_model: str = "BAAI/bge-m3"
     #: auto, cpu or cuda.
     device: str = "auto"
-    #: auto, fp32, bf16 or fp16, where a spec says auto.
+    #: auto, fp32, bf16, fp16 or int8 (linear layers alone, on a CPU), where a spec says auto.
     dtype: str = "auto"
     #: auto (packed on a CPU, transformers on CUDA), packed or transformers.
     encoder_backend: str = "auto"

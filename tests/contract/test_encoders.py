@@ -26,6 +26,7 @@ KINDS = [
     ("transformers", "bf16", "mean", 0.08),
     ("packed", "fp32", "cls", 2e-6),
     ("packed", "bf16", "mean", 0.08),
+    ("packed", "int8", "cls", 0.15),
     ("fake", "fp32", "mean", 0.0),
 ]
 
@@ -167,7 +168,7 @@ def test_the_passport_names_the_model_that_ran(subject: Subject) -> None:
     identity, passport = subject.encoder.identity, subject.encoder.passport
     assert (passport.model, passport.revision) == (identity.name, identity.revision)
     assert (passport.requested_model, passport.encoder_key) == (identity.requested, identity.encoder_key)
-    assert passport.dtype in ("fp32", "bf16", "fp16")
+    assert passport.dtype in ("fp32", "bf16", "fp16", "int8")
     assert passport.device == "cpu"
 
 

@@ -27,7 +27,7 @@ def create(
     name: CollectionName,
     model: Annotated[str, typer.Option(help="Model id.")] = "BAAI/bge-m3",
     revision: Annotated[str, typer.Option(help="Hub revision; else the one that Trivet pins.")] = "",
-    dtype: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = "auto",
     split_by: Annotated[str, typer.Option(help="tokens, or none for one chunk per object where it fits.")] = "tokens",
     target_tokens: Annotated[int, typer.Option(help="Tokens that a chunk aims at.")] = 400,
     max_tokens: Annotated[int, typer.Option(help="Tokens that a chunk may have.")] = 512,

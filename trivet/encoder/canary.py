@@ -12,11 +12,13 @@ import numpy as np
 import torch
 
 from trivet.encoder import Legs
+from trivet.encoder.attention import attend
 from trivet.encoder.compare import differences
 from trivet.encoder.files import Notes
 from trivet.encoder.heads import Batch, Heads
+from trivet.encoder.layers import PackedForward
 from trivet.encoder.onednn import PlainLinear
-from trivet.encoder.packed import PackedForward
+from trivet.encoder.packed import blocks
 from trivet.encoder.tokenizer import Tokenizer
 from trivet.ids import digest
 
@@ -68,5 +70,6 @@ def _plain(encoder: TorchEncoder, state: Mapping[str, Tensor], tokenizer: Tokeni
     model = encoder.resolved
     heads = Heads.load(model, tokenizer.special_ids, tokenizer.prompt_ids(), device="cpu", dtype=torch.float32)
     with torch.inference_mode():
-        hidden = PackedForward(state, encoder.config, torch.float32, PlainLinear)(batch)
+        forward = PackedForward(state, encoder.config, torch.float32, linear=PlainLinear, attend=attend)
+        hidden = forward(batch, blocks(batch))
         return heads.legs(hidden, batch, colbert=True, colbert_fp32=True)

@@ -19,6 +19,9 @@ from trivet.encoder.models import ResolvedModel
 from trivet.encoder.weights import load_pickle
 from trivet.errors import ModelInvalid
 
+#: Rows that the ColBERT head takes at once on a CPU.
+_COLBERT_ROWS = 512
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -79,11 +82,14 @@ class Heads:
         )
 
     def legs(self, hidden: Tensor, batch: Batch, *, colbert: bool, colbert_fp32: bool) -> Legs:
-        """[T, h] last hidden states → host arrays. Post-processing is float32 whatever the model computed in."""
-        starts = batch.offsets[:-1]
+        """[≥ T, h] last hidden states → host arrays. Post-processing is float32 whatever the model computed in.
+
+        Rows after the first T mean nothing.
+        """
+        rows, hidden = hidden, hidden[: len(batch.ids)]
         ids, weights, sparse_offsets = self._sparse(hidden, batch)
         if colbert:
-            vectors = self._colbert(hidden, starts).to(torch.float32 if colbert_fp32 else torch.float16)
+            vectors = self._colbert(rows, batch).to(torch.float32 if colbert_fp32 else torch.float16)
             colbert_offsets = batch.offsets - torch.arange(len(batch.offsets), device=batch.offsets.device)
         else:
             vectors = torch.empty((0, 0), dtype=torch.float32 if colbert_fp32 else torch.float16)
@@ -107,12 +113,14 @@ class Heads:
             pooled = sums / batch.offsets.diff()[:, None]
         return functional.normalize(pooled, dim=-1)
 
-    def _colbert(self, hidden: Tensor, starts: Tensor) -> Tensor:
+    def _colbert(self, rows: Tensor, batch: Batch) -> Tensor:
         """[T - n, d] float32, L2-normalised: every token but CLS; `</s>` is kept."""
-        kept = torch.ones(len(hidden), dtype=torch.bool, device=hidden.device)
-        kept[starts] = False
-        vectors = functional.linear(hidden[kept], self.colbert_weight, self.colbert_bias)
-        return functional.normalize(vectors.float(), dim=-1)
+        kept = torch.ones(len(batch.ids), dtype=torch.bool, device=rows.device)
+        kept[batch.offsets[:-1]] = False
+        # All rows, and in parts of one size: a CPU compiles and keeps a kernel for every shape that it meets.
+        parts = torch.split(rows, _COLBERT_ROWS if rows.device.type == "cpu" else len(rows))
+        vectors = torch.cat([functional.linear(part, self.colbert_weight, self.colbert_bias) for part in parts])
+        return functional.normalize(vectors[: len(kept)][kept].float(), dim=-1)
 
     def _sparse(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Ids and weights per text, ascending by id, and their offsets: relu, maximum per id, no zeros."""

@@ -17,9 +17,18 @@ from trivet.encoder.files import checksums
 from trivet.encoder.heads import Batch, Heads
 from trivet.encoder.layout import OPTIONAL, REQUIRED, Config, read_layout
 from trivet.encoder.models import ResolvedModel
-from trivet.encoder.runtime import DTYPES, describe_device, device_errors, pick_device, pick_dtype, set_threads
+from trivet.encoder.runtime import (
+    describe_device,
+    device_errors,
+    pick_device,
+    pick_dtype,
+    return_free_memory,
+    set_threads,
+    torch_dtype,
+)
 from trivet.encoder.tokenizer import Tokenizer
 from trivet.encoder.weights import find_weights, read_weights
+from trivet.errors import InvalidRequest
 from trivet.settings import Settings
 from trivet.values import ModelIdentity, Passport
 
@@ -32,15 +41,19 @@ class TorchEncoder(ABC):
     #: Name in `trivet.encoder.BACKENDS`.
     name: ClassVar[str]
     padded: bool
+    #: Of `runtime.DTYPES` those that it computes in, by device.
+    dtypes: ClassVar[Mapping[str, tuple[str, ...]]]
     passport: Passport
 
-    def __init__(self, model: ResolvedModel, config: Config, heads: Heads, *, device: str, dtype: torch.dtype) -> None:
+    def __init__(self, model: ResolvedModel, config: Config, heads: Heads, *, device: str, precision: str) -> None:
         self.resolved = model
         self.identity: ModelIdentity = model.identity
         self.config = config
         self.heads = heads
         self.device = device
-        self.dtype = dtype
+        #: The name of the dtype; what hidden states are held in.
+        self.precision = precision
+        self.dtype = torch_dtype(precision)
 
     @classmethod
     def load(cls, settings: Settings, model: ResolvedModel, *, dtype: str = "auto") -> Self:
@@ -51,14 +64,21 @@ class TorchEncoder(ABC):
         """
         device = pick_device(settings.device)
         precision = pick_dtype(settings.dtype if dtype == "auto" else dtype, device)
+        if precision not in cls.dtypes.get(device, ()):
+            able = " or ".join(f"in {', '.join(names)} on {where}" for where, names in cls.dtypes.items())
+            raise InvalidRequest(
+                f"The {cls.name} encoder computes {able}; {precision} on {device} was asked for.",
+                hint="Set TRIVET_ENCODER_BACKEND, TRIVET_DTYPE or TRIVET_DEVICE.",
+            )
         set_threads(settings.encoder_threads)
         config = read_layout(model.folder).config
         files = find_weights(model)
         state = read_weights(files, config, settings.state_dir)
         tokenizer = Tokenizer.load(model)
-        kind = DTYPES[precision]
-        heads = Heads.load(model, tokenizer.special_ids, tokenizer.prompt_ids(), device=device, dtype=kind)
-        encoder = cls(model, config, heads, device=device, dtype=kind)
+        heads = Heads.load(
+            model, tokenizer.special_ids, tokenizer.prompt_ids(), device=device, dtype=torch_dtype(precision)
+        )
+        encoder = cls(model, config, heads, device=device, precision=precision)
         encoder.prepare(state)
         small = [model.folder / name for name in (*REQUIRED, *OPTIONAL)]
         encoder.passport = Passport(
@@ -77,6 +97,8 @@ class TorchEncoder(ABC):
 
         parity = measured(encoder, state, tokenizer, settings.state_dir)
         encoder.passport = encoder.passport.model_copy(update={"parity": parity})
+        del tokenizer, state
+        return_free_memory()
         return encoder
 
     @abstractmethod
@@ -85,7 +107,7 @@ class TorchEncoder(ABC):
 
     @abstractmethod
     def hidden(self, batch: Batch) -> Tensor:
-        """[T, h] last hidden states of all tokens of the batch, in `dtype`."""
+        """[≥ T, h] last hidden states of all tokens of the batch, in `dtype`; rows after the first T mean nothing."""
 
     def describe(self) -> str:
         """The backend as a passport names it."""

@@ -6,6 +6,7 @@ Written for CUDA as well as CPU; it was not run on a GPU here.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,10 @@ class TransformersEncoder(TorchEncoder):
 
     name = "transformers"
     padded = True
+    dtypes: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "cpu": ("fp32", "bf16", "fp16"),
+        "cuda": ("fp32", "bf16", "fp16"),
+    }
 
     def prepare(self, state: Mapping[str, Tensor]) -> None:
         """Build the module around the weights; nothing of the model's own code is run."""

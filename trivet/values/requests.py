@@ -37,7 +37,7 @@ class Pipeline(Frozen):
     model_id: str = Field("BAAI/bge-m3", min_length=1, max_length=200)
     #: Hub revision; empty means the one that Trivet pins for the model.
     revision: str = Field("", max_length=80)
-    dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    dtype: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
     chunking: Chunking = Chunking()
     outputs: Outputs = Outputs()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -149,29 +150,45 @@ def test_without_the_private_ops_the_packed_backend_computes_the_same_through_pu
         raise AttributeError("'_OpNamespace' 'mkldnn' object has no attribute '_reorder_linear_weight'")
 
     monkeypatch.setattr(onednn.PackedLinear, "__init__", absent)
-    onednn._agrees.cache_clear()
-    try:
-        plain = load_encoder(local, str(folder), backend="packed", dtype="fp32")
-        assert plain.passport.backend == "packed/torch"
-        assert max(differences(fast, plain.encode(ids, colbert_fp32=True)).values()) < 1e-5
-    finally:
-        onednn._agrees.cache_clear()
+    plain = load_encoder(local, str(folder), backend="packed", dtype="fp32")
+    assert plain.passport.backend == "packed/torch"
+    assert max(differences(fast, plain.encode(ids, colbert_fp32=True)).values()) < 1e-5
 
 
-def test_private_ops_that_compute_something_else_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onednn.PackedLinear, "__call__", lambda self, x, gelu=False: x.new_zeros((len(x), 96)))
-    onednn._agrees.cache_clear()
-    try:
-        assert onednn.best_linear(torch.float32) is onednn.PlainLinear
-    finally:
-        onednn._agrees.cache_clear()
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "int8"])
+def test_private_ops_that_compute_something_else_are_not_used(
+    local: Settings, folder: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    ids = rows(local, folder)
+    right = load_encoder(local, str(folder), backend="packed", dtype=dtype)
+    assert right.passport.backend == "packed/onednn"
+    wrong = spoiled(onednn.Int8Linear if dtype == "int8" else onednn.PackedLinear)
+    monkeypatch.setattr(onednn, wrong.__bases__[0].__name__, wrong)
+    plain = load_encoder(local, str(folder), backend="packed", dtype=dtype)
+    assert plain.passport.backend == "packed/torch"
+    gaps = differences(right.encode(ids, colbert_fp32=True), plain.encode(ids, colbert_fp32=True))
+    assert max(gaps.values()) < (1e-5 if dtype == "fp32" else 0.1)
+
+
+def spoiled(kind: type) -> type:
+    """The same layer, wrong in one number of a whole block: what a kernel with a bug in its rest would do."""
+
+    class Spoiled(kind):
+        def __call__(self, x: torch.Tensor, **after: Any) -> torch.Tensor:
+            y: torch.Tensor = super().__call__(x, **after)
+            if len(x) > 200:
+                y[-1, -1] += 5
+            return y
+
+    return Spoiled
 
 
 @pytest.mark.parametrize(
     ("model", "backend", "dtype", "message"),
     [
         ("random", "onnx", "auto", "No encoder backend is called 'onnx'"),
-        ("random", "packed", "fp16", "runs on a CPU in fp32 or bf16"),
+        ("random", "packed", "fp16", "packed encoder computes in fp32, bf16, int8 on cpu; fp16 on cpu was asked for"),
+        ("random", "transformers", "int8", "transformers encoder computes in fp32, bf16, fp16 on cpu or"),
         ("random", "packed", "int4", "No dtype is called 'int4'"),
         ("random", "fake", "auto", "'fake' cannot run the model 'random'"),
         ("fake", "packed", "auto", "'packed' cannot run the model 'fake'"),
@@ -215,8 +232,7 @@ def test_parity_and_checksums_are_computed_again_only_for_other_files(
     local: Settings, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = load_encoder(local, str(folder), dtype="bf16").passport
-    monkeypatch.setattr(packed, "PlainLinear", None)  # would fail if a plain pass were made
-    monkeypatch.setattr("trivet.encoder.canary.PlainLinear", None)
+    monkeypatch.setattr("trivet.encoder.canary.PlainLinear", None)  # would fail if a plain pass were made
     assert load_encoder(local, str(folder), dtype="bf16").passport == first
     assert first.parity is not None
     assert first.parity > 1e-5
@@ -242,7 +258,7 @@ class Hungry(TorchEncoder):
 def hungry(local: Settings, folder: Path) -> Hungry:
     loaded = load_encoder(local, str(folder), backend="packed", dtype="fp32")
     assert isinstance(loaded, packed.PackedEncoder)
-    return Hungry(loaded.resolved, loaded.config, loaded.heads, device="cpu", dtype=torch.float32)
+    return Hungry(loaded.resolved, loaded.config, loaded.heads, device="cpu", precision="fp32")
 
 
 def test_an_allocation_that_fails_is_out_of_memory(hungry: Hungry) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from trivet.encoder import packed, verify
+from trivet.encoder import layers, verify
 from trivet.encoder.random_model import write_random_model
 from trivet.errors import InvalidRequest, ModelUnavailable
 from trivet.settings import Settings
@@ -42,12 +42,12 @@ def test_without_flag_embedding_it_is_held_against_transformers(
 def test_an_encoder_that_computes_something_else_does_not_pass(
     settings: Settings, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = packed.PackedForward._normed
+    right = layers.PackedForward._normed
 
-    def wrong(self: packed.PackedForward, x: torch.Tensor, norm: packed.Norm) -> torch.Tensor:
+    def wrong(self: layers.PackedForward, x: torch.Tensor, norm: layers.Norm) -> torch.Tensor:
         return right(self, x, (norm[0] * 1.001, norm[1]))
 
-    monkeypatch.setattr(packed.PackedForward, "_normed", wrong)
+    monkeypatch.setattr(layers.PackedForward, "_normed", wrong)
     monkeypatch.setattr(verify, "has_flag_embedding", lambda: False)
     report = verify.verify(settings, str(folder))
     assert not report.passed

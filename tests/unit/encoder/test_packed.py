@@ -1,0 +1,72 @@
+"""What the packed encoder is made of: blocks, attention, and layers in int8."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from trivet.encoder import onednn
+from trivet.encoder.attention import ALIGNED, attend
+from trivet.encoder.heads import Batch
+from trivet.encoder.layers import blocks_of
+
+
+@given(tokens=st.integers(1, 20_000))
+def test_blocks_cover_all_rows_and_little_more(tokens: int) -> None:
+    blocks = blocks_of(tokens, block=512, aligned=16)
+    ends = [0, *(end for _, end in blocks.spans)]
+    assert [start for start, _ in blocks.spans] == ends[:-1]
+    assert tokens <= blocks.rows < tokens + 16
+    assert all(0 < end - start < 512 + 128 for start, end in blocks.spans)
+
+
+def test_batches_of_any_size_are_cut_into_few_shapes() -> None:
+    shapes = {end - start for tokens in range(1, 9000) for start, end in blocks_of(tokens, block=512, aligned=16).spans}
+    assert len(shapes) <= 40
+
+
+def batch_of(lengths: list[int]) -> Batch:
+    offsets = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()])
+    return Batch(torch.zeros(sum(lengths), dtype=torch.long), lengths, offsets)
+
+
+@pytest.mark.parametrize("lengths", [[1], [16], [17, 3], [40, 5, 64], [1024], [1025, 2], [3, 1500]])
+def test_attention_is_that_of_each_text_alone_whatever_lies_behind_it(lengths: list[int]) -> None:
+    generator = torch.Generator().manual_seed(len(lengths))
+    heads, width, total = 4, 8, sum(lengths)
+    qkv = torch.randn((total + ALIGNED, 3 * heads * width), generator=generator)
+    qkv[total:] *= 1e4
+    mixed = attend(qkv, batch_of(lengths), heads)
+    start = 0
+    for length in lengths:
+        query, key, value = qkv[start : start + length].view(length, 3, heads, width).permute(1, 2, 0, 3)
+        wanted = functional.scaled_dot_product_attention(query, key, value, scale=1.0)
+        assert torch.allclose(mixed[start : start + length], wanted.transpose(0, 1).flatten(1), atol=1e-5)
+        start += length
+    assert torch.isfinite(mixed).all()
+
+
+def test_quantised_rows_are_off_by_half_a_step_at_most() -> None:
+    rows = torch.randn((50, 64), generator=torch.Generator().manual_seed(1)) * torch.logspace(-6, 6, 50)[:, None]
+    rows[7] = 0
+    quantised, scales = onednn.quantise(rows.clone())
+    assert quantised.dtype == torch.int8
+    assert (quantised.float() * scales - rows).abs().le(scales * 0.5001).all()
+    assert torch.equal(quantised[7], torch.zeros(64, dtype=torch.int8))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_int8_layers_compute_the_same_with_private_ops_as_without(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(2)
+    weight, bias = torch.randn((96, 64), generator=generator) / 8, torch.randn(96, generator=generator)
+    # One row is far larger than the others: each has a scale of its own.
+    x = (torch.randn((33, 64), generator=generator) * torch.logspace(-2, 2, 33)[:, None]).to(dtype)
+    fast, plain = onednn.Int8Linear(weight.clone(), bias, dtype), onednn.PlainInt8Linear(weight.clone(), bias, dtype)
+    for gelu in (False, True):
+        assert torch.allclose(fast(x, gelu=gelu).float(), plain(x, gelu=gelu).float(), rtol=0.02, atol=0.05)
+    exact = functional.linear(x.float(), weight, bias)
+    error = (fast(x).float() - exact).norm() / exact.norm()
+    assert error < 0.02

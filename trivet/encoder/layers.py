@@ -1,0 +1,168 @@
+"""XLM-RoBERTa's forward pass over texts that lie end to end: nothing is computed for padding.
+
+Every layer but attention works row by row, so the rows go through it in blocks that stay in the cache. Linear layers
+and attention are handed in: they are what differs from device to device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trivet.encoder.heads import Batch
+from trivet.encoder.layout import Config
+from trivet.encoder.onednn import Linear, MakesLinear
+
+#: Weight and bias of a layer norm.
+Norm = tuple[Tensor, Tensor]
+
+
+class Attend(Protocol):
+    """Attention within each text of a batch."""
+
+    def __call__(self, qkv: Tensor, batch: Batch, heads: int) -> Tensor:
+        """[rows, 3h] queries (scaled already), keys and values → [rows, h], finite from row T on too."""
+        ...
+
+
+class Blocks(NamedTuple):
+    """How T rows are cut: spans `[start, end)` end to end from 0 to at least T."""
+
+    spans: tuple[tuple[int, int], ...]
+    #: Rows of finite numbers that attention wants behind the last span.
+    tail: int
+
+    @property
+    def rows(self) -> int:
+        """Rows that linear layers compute."""
+        return self.spans[-1][1]
+
+
+class _Layer(NamedTuple):
+    qkv: Linear
+    output: Linear
+    norm1: Norm
+    up: Linear
+    down: Linear
+    norm2: Norm
+
+
+class PackedForward:
+    """The weights of all layers, and the way through them."""
+
+    def __init__(
+        self,
+        state: Mapping[str, Tensor],
+        config: Config,
+        dtype: torch.dtype,
+        *,
+        linear: MakesLinear,
+        attend: Attend,
+        device: str = "cpu",
+    ) -> None:
+        self._config, self._dtype, self._attend, self._device = config, dtype, attend, device
+        # Looked up row by row, so on a CPU they stay in the file that they are mapped from.
+        self._words = state["embeddings.word_embeddings.weight"].to(device)
+        # Token types are all 0, so their row joins the positions.
+        types = state["embeddings.token_type_embeddings.weight"][0].float()
+        self._positions = (state["embeddings.position_embeddings.weight"].float() + types).to(device)
+
+        def norm(name: str) -> Norm:
+            weight, bias = (state[f"{name}.{part}"].to(device, dtype) for part in ("weight", "bias"))
+            return weight, bias
+
+        def layer(at: int) -> _Layer:
+            prefix = f"encoder.layer.{at}"
+            made = {
+                name: linear(weight.to(device), bias.to(device), dtype)
+                for name, (weight, bias) in layer_weights(state, config, at).items()
+            }
+            return _Layer(
+                **made,
+                norm1=norm(f"{prefix}.attention.output.LayerNorm"),
+                norm2=norm(f"{prefix}.output.LayerNorm"),
+            )
+
+        self._embedding_norm = norm("embeddings.LayerNorm")
+        self._layers = [layer(at) for at in range(config.layers)]
+
+    def __call__(self, batch: Batch, blocks: Blocks) -> Tensor:
+        """[blocks.rows, h] last hidden states, in the dtype of the encoder; rows after the first T mean nothing."""
+        hidden = self._embedded(batch, blocks.rows)
+        parts = [hidden[start:end] for start, end in blocks.spans]
+        one = len(parts) == 1 and not blocks.tail
+        rows = 0 if one else blocks.rows + blocks.tail
+        qkv = torch.zeros((rows, 3 * self._config.hidden), dtype=self._dtype, device=self._device)
+        for layer in self._layers:
+            if one:
+                qkv = layer.qkv(parts[0])
+            else:
+                for (start, end), x in zip(blocks.spans, parts, strict=True):
+                    qkv[start:end] = layer.qkv(x)
+            mixed = self._attend(qkv, batch, self._config.heads)
+            parts = [
+                self._rest(layer, mixed[start:end], x) for (start, end), x in zip(blocks.spans, parts, strict=True)
+            ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _rest(self, layer: _Layer, mixed: Tensor, x: Tensor) -> Tensor:
+        x = self._normed(layer.output(mixed, plus=x), layer.norm1)
+        return self._normed(layer.down(layer.up(x, gelu=True), plus=x), layer.norm2)
+
+    def _embedded(self, batch: Batch, rows: int) -> Tensor:
+        """[rows, h]; those from T on are the layer norm of zeros."""
+        x = self._words[batch.ids].float() + self._positions[self._places(batch)]
+        x = functional.pad(x, (0, 0, 0, rows - len(x))).to(self._dtype)
+        return self._normed(x, self._embedding_norm)
+
+    def _normed(self, x: Tensor, norm: Norm) -> Tensor:
+        return functional.layer_norm(x, x.shape[-1:], norm[0], norm[1], self._config.epsilon)
+
+    def _places(self, batch: Batch) -> Tensor:
+        """Position ids as transformers makes them: counted from pad_id + 1 in every text, over tokens but PAD."""
+        counted = (batch.ids != self._config.pad_id).long()
+        total = counted.cumsum(0)
+        before = (total - counted)[batch.offsets[:-1]]
+        return (total - before[batch.text]) * counted + self._config.pad_id
+
+
+def layer_weights(state: Mapping[str, Tensor], config: Config, at: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """Weight and bias of the four linear layers of layer `at`, by the name that `PackedForward` gives them.
+
+    Queries, keys and values are one layer with their rows stacked; queries are divided by the square root of the width
+    of a head here, once, and not at every score.
+    """
+    prefix = f"encoder.layer.{at}"
+    attention = f"{prefix}.attention"
+
+    def whole(name: str) -> tuple[Tensor, Tensor]:
+        return state[f"{name}.weight"], state[f"{name}.bias"]
+
+    (query, query_bias), *others = (whole(f"{attention}.self.{name}") for name in ("query", "key", "value"))
+    scale = 1 / math.sqrt(config.hidden // config.heads)
+    return {
+        "qkv": (
+            torch.cat([query.float() * scale, *(weight.float() for weight, _ in others)]),
+            torch.cat([query_bias.float() * scale, *(bias.float() for _, bias in others)]),
+        ),
+        "output": whole(f"{attention}.output.dense"),
+        "up": whole(f"{prefix}.intermediate.dense"),
+        "down": whole(f"{prefix}.output.dense"),
+    }
+
+
+def blocks_of(tokens: int, *, block: int, aligned: int) -> Blocks:
+    """`tokens` rows in blocks of `block` and a rest, which is a multiple of `aligned` and, beside others, not small.
+
+    So there are few shapes: oneDNN compiles and keeps a kernel for each that it meets.
+    """
+    end = -(-tokens // aligned) * aligned
+    cuts = list(range(block, end, block))
+    if cuts and end - cuts[-1] < block // 4:
+        cuts.pop()
+    return Blocks(tuple(zip([0, *cuts], [*cuts, end], strict=True)), tail=aligned)
