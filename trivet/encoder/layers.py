@@ -18,6 +18,9 @@ from trivet.encoder.heads import Batch
 from trivet.encoder.layout import Config
 from trivet.encoder.onednn import Linear, MakesLinear
 
+#: Rows that are taken as they are.
+_SMALL = 64
+
 #: Weight and bias of a layer norm.
 Norm = tuple[Tensor, Tensor]
 
@@ -159,9 +162,10 @@ def layer_weights(state: Mapping[str, Tensor], config: Config, at: int) -> dict[
 def blocks_of(tokens: int, *, block: int, aligned: int) -> Blocks:
     """`tokens` rows in blocks of `block` and a rest, which is a multiple of `aligned` and, beside others, not small.
 
-    So there are few shapes: oneDNN compiles and keeps a kernel for each that it meets.
+    So there are few shapes: oneDNN compiles and keeps a kernel for each that it meets. A batch as small as one query is
+    not rounded up: it waits for the weights alone, and a quarter more rows would be felt.
     """
-    end = -(-tokens // aligned) * aligned
+    end = tokens if tokens <= _SMALL else -(-tokens // aligned) * aligned
     cuts = list(range(block, end, block))
     if cuts and end - cuts[-1] < block // 4:
         cuts.pop()
