@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.parts import OPTIONS
 from tests.unit.retrieval.world import World, model, random_legs, random_query
 from trivet.clock import ManualClock
 from trivet.encoder import Legs
@@ -63,6 +64,7 @@ objects = st.lists(
     rerank=st.booleans(),
     method=st.sampled_from(sorted(METHODS)),
     whole=st.booleans(),
+    outputs=st.sampled_from(list(OPTIONS.values())),
 )
 def test_exact_search_equals_brute_force_over_any_parts_and_row_groups(
     seed: int,
@@ -73,9 +75,10 @@ def test_exact_search_equals_brute_force_over_any_parts_and_row_groups(
     rerank: bool,
     method: str,
     whole: bool,
+    outputs: dict[str, Any],
 ) -> None:
     rng = np.random.default_rng(seed)
-    world = World()
+    world = World(outputs=Outputs(**outputs))
     for i, (n, parts, row_group_bytes) in enumerate(shapes):
         world.commit(f"o{i}", random_legs(rng, n), parts=parts, row_group_bytes=row_group_bytes)
     query = random_query(rng)
