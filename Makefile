@@ -64,6 +64,9 @@ fit-heads: .venv/.dev model ## Fit the embedded model's heads anew
 evaluate-heads: .venv/.dev model ## How well the embedded model's heads find sections
 	@.venv/bin/python -m infra.models.evaluate_heads --model $(MODEL)
 
+colbert-error: .venv/.dev model ## What each way to store ColBERT saves, and how far scores are off (Debian; WRITE=1: into docs)
+	@.venv/bin/python -m infra.eval.colbert --model $(MODEL) --data $(STATE)/eval $(if $(WRITE),--write)
+
 install: .venv/.runtime ## Make .venv with all that runs Trivet
 
 model: $(MODEL_MADE) ## Build the embedded model
@@ -85,4 +88,4 @@ $(MODEL_MADE): .venv/.runtime $(wildcard trivet/embedded/model*.py trivet/embedd
 	@.venv/bin/python -m trivet.embedded.model $(MODEL)
 	@touch $@
 
-.PHONY: help demo test test-long check up down bench big faults machine fit-heads evaluate-heads install model clean overhead ledger-scale soak
+.PHONY: help demo test test-long check up down bench big faults machine fit-heads evaluate-heads colbert-error install model clean overhead ledger-scale soak
