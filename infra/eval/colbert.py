@@ -249,7 +249,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--data", type=Path, default=Path(".trivet/eval"))
-    parser.add_argument("--sections", type=int, default=30, help="sections per language")
+    parser.add_argument("--sections", type=int, default=15, help="sections per language")
     parser.add_argument("--tokens", type=int, default=512, help="a section is cut here")
     parser.add_argument("--write", action="store_true", help="write the tables into docs/colbert-options.md")
     options = parser.parse_args()
