@@ -14,7 +14,7 @@ MODEL_MADE := $(STATE)/models/.embedded.made
 # The model that is built here answers for bge-m3, and says so in every passport. Where the real weights can be
 # had: make demo TRIVET_MODEL_ALIASES='{}'
 demo up bench soak: export TRIVET_MODEL_ALIASES ?= {"BAAI/bge-m3": "embedded"}
-demo up down bench soak: export TRIVET_STATE_DIR := $(STATE)
+demo up down bench soak colbert-error: export TRIVET_STATE_DIR := $(STATE)
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-15s %s\n", $$1, $$2 }'
@@ -64,6 +64,9 @@ fit-heads: .venv/.dev model ## Fit the embedded model's heads anew
 evaluate-heads: .venv/.dev model ## How well the embedded model's heads find sections
 	@.venv/bin/python -m infra.models.evaluate_heads --model $(MODEL)
 
+colbert-error: .venv/.dev model ## What each way to store ColBERT saves, and how far scores are off (Debian; WRITE=1: into docs)
+	@.venv/bin/python -m infra.eval.colbert --data $(STATE)/eval $(if $(WRITE),--write)
+
 install: .venv/.runtime ## Make .venv with all that runs Trivet
 
 model: $(MODEL_MADE) ## Build the embedded model
@@ -85,4 +88,4 @@ $(MODEL_MADE): .venv/.runtime $(wildcard trivet/embedded/model*.py trivet/embedd
 	@.venv/bin/python -m trivet.embedded.model $(MODEL)
 	@touch $@
 
-.PHONY: help demo test test-long check up down bench big faults machine fit-heads evaluate-heads install model clean overhead ledger-scale soak
+.PHONY: help demo test test-long check up down bench big faults machine fit-heads evaluate-heads colbert-error install model clean overhead ledger-scale soak

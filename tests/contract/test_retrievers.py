@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.parts import OPTIONS
 from tests.unit.retrieval.world import VOCABULARY, D, World, chunk, model, random_legs, random_query, unit
 from trivet.errors import InvalidRequest
+from trivet.parts.outputs import shaped
 from trivet.retrieval import RETRIEVERS, Leg, QueryLegs, Retriever, SearchRequest, SearchResult
 from trivet.retrieval.exact import ExactRetriever
 from trivet.values import Outputs
@@ -23,9 +25,16 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(7)
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
+@pytest.fixture(params=["float16", "int8", "list", "pooled", "all but list"])
+def world(request: pytest.FixtureRequest) -> World:
+    """A collection whose vectors are stored in one of the ways that there are."""
+    return World(outputs=Outputs(**OPTIONS[request.param]))
+
+
+def cut(query: Any, width: int) -> Any:
+    """As a query is compared with vectors of which less is stored than the model gives."""
+    short = query[..., :width]
+    return short / np.linalg.norm(short, axis=-1, keepdims=True)
 
 
 @pytest.fixture(params=["exact", "memory"])
@@ -73,12 +82,15 @@ def test_the_score_of_each_leg_is_the_models_definition(find: Find, world: World
     query = random_query(rng)
     result = find(query, top_k=30)
     assert len(result.hits) == 30
+    kept = shaped(legs, world.outputs)
+    # float16 as the encoder gives it is stored as it is.
+    exact = world.outputs.colbert == "float16" and kept.colbert is legs.colbert
     for hit in result.hits:
         i = hit.ordinal
         assert hit.dense is not None
         assert hit.sparse is not None
         assert hit.colbert is not None
-        assert hit.dense.score == pytest.approx(float(query.dense @ legs.dense[i]), abs=1e-6)
+        assert hit.dense.score == pytest.approx(float(cut(query.dense, kept.dense.shape[1]) @ kept.dense[i]), abs=1e-6)
         terms = slice(legs.sparse_offsets[i], legs.sparse_offsets[i + 1])
         stored = dict(zip(legs.sparse_ids[terms].tolist(), legs.sparse_weights[terms].tolist(), strict=True))
         asked = dict(zip(query.sparse_ids.tolist(), query.sparse_weights.tolist(), strict=True))
@@ -88,8 +100,10 @@ def test_the_score_of_each_leg_is_the_models_definition(find: Find, world: World
         parts = [term.query_weight * term.chunk_weight for term in hit.terms]
         assert sum(parts) == pytest.approx(hit.sparse.score, abs=1e-5)
         assert parts == sorted(parts, reverse=True)
-        tokens = legs.colbert[legs.colbert_offsets[i] : legs.colbert_offsets[i + 1]].astype(np.float32)
-        assert hit.colbert.score == pytest.approx(float((query.colbert @ tokens.T).max(axis=1).mean()), abs=1e-5)
+        tokens = kept.colbert[kept.colbert_offsets[i] : kept.colbert_offsets[i + 1]].astype(np.float32)
+        asked_tokens = cut(query.colbert, tokens.shape[1])
+        maxsim = float((asked_tokens @ tokens.T).max(axis=1).mean())
+        assert hit.colbert.score == pytest.approx(maxsim, abs=1e-5 if exact else 1e-2)
     for leg in ("dense", "sparse", "colbert"):
         ranked = sorted((found.rank, -found.score) for hit in result.hits if (found := getattr(hit, leg)).rank)
         assert [rank for rank, _ in ranked] == list(range(1, len(ranked) + 1))
@@ -238,7 +252,7 @@ def test_a_query_of_other_dimensions_is_refused(find: Find, world: World, rng: n
     world.commit("a", random_legs(rng, 3))
     query = random_query(rng)
     wrong = QueryLegs(query.encoder_key, query.dense[:4], query.sparse_ids, query.sparse_weights, query.colbert)
-    with pytest.raises(InvalidRequest, match="4 dimensions, the stored ones 8"):
+    with pytest.raises(InvalidRequest, match=f"4 dimensions, the stored ones {world.outputs.dense_dimensions or D}"):
         find(wrong)
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 from celery import Celery
 
@@ -21,6 +22,8 @@ from trivet.commit import read_manifest, read_pointer
 from trivet.errors import UnknownCollection
 from trivet.names import ACCEPT_QUEUE, ACCEPT_TASK
 from trivet.parts.reader import read_parts
+from trivet.retrieval import SearchRequest, open_retriever
+from trivet.retrieval.query import QueryEncoder
 from trivet.settings import Settings
 from trivet.stores import open_store
 from trivet.stores.layout import Layout
@@ -93,6 +96,42 @@ class TestAnObject:
         assert manifest.passports[0].model == "fake"
         assert manifest.passports[0].requested_model == "BAAI/bge-m3"
         assert manifest.metadata == {"k": "v"}
+
+    def test_colbert_is_stored_and_found_as_its_collection_asks(
+        self, client: Trivet, source: Server, live: Settings
+    ) -> None:
+        small = Outputs(colbert="int8", colbert_pooling=2, colbert_dimensions=48, dense_dimensions=32)
+        text = ("The lighthouse keeper trims the lantern. " + prose(3, 900)).encode()
+        source.pages["/small"] = answer(text, Content_Type="text/plain")
+        tasks = []
+        for name, outputs in (("small", small), ("whole", Outputs())):
+            client.create_collection(name, pipeline=Pipeline(outputs=outputs, chunking=Chunking(target_tokens=100)))
+            tasks.append(client.ingest(source.url("/small"), collection=name, object_id="o").task_id)
+        assert [view.state for view in wait_for_all(client, tasks)] == [TaskState.COMPLETED] * 2
+        store = open_store(live)
+        (stored,), (whole,) = ([*read_parts(name, settings=live, store=store)] for name in ("small", "whole"))
+        assert len(stored) == len(whole) > 2
+        assert (stored.dense.shape[1], whole.dense.shape[1]) == (32, 64)
+        for row in range(len(stored)):
+            pooled, tokens = stored.colbert(row), whole.colbert(row)
+            assert pooled.shape == (-(-len(tokens) // 2), 48)
+            assert np.abs(np.linalg.norm(pooled, axis=1) - 1).max() < 0.02
+        encoder = QueryEncoder.load(live, "fake")
+        query = encoder.encode("lighthouse lantern").legs
+        for name in ("small", "whole"):
+            hit = open_retriever(live).search("default", name, query, SearchRequest(top_k=1)).hits[0]
+            assert (hit.ordinal, hit.colbert is not None) == (0, True)
+
+    def test_more_dimensions_than_the_model_has_fail_the_task_with_a_sentence(
+        self, client: Trivet, source: Server
+    ) -> None:
+        source.pages["/wide"] = answer(b"Too wide.", Content_Type="text/plain")
+        client.create_collection("wide", pipeline=Pipeline(outputs=Outputs(colbert_dimensions=65)))
+        view = client.ingest(source.url("/wide"), collection="wide").wait(timeout=60)
+        assert view.state is TaskState.FAILED
+        assert view.error is not None
+        assert view.error.code == "invalid_request"
+        assert view.error.message == "The collection asks for colbert_dimensions 65, and fake has 64."
 
     def test_unchanged_content_is_skipped_and_changed_content_is_a_new_generation(
         self, client: Trivet, source: Server

@@ -14,8 +14,19 @@ from trivet.values import Chunk, ModelIdentity, Outputs, Pipeline, Spec
 #: Any Unicode text without lone surrogates, NUL and astral planes included.
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
+#: Name → `Outputs` of every way to store vectors, for models of 4 ColBERT and 8 dense dimensions or more.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "float16": {},
+    "int8": {"colbert": "int8"},
+    "list": {"colbert_layout": "list"},
+    "pooled": {"colbert_pooling": 2},
+    "cut": {"colbert_dimensions": 3, "dense_dimensions": 5},
+    "all but list": {"colbert": "int8", "colbert_pooling": 3, "colbert_dimensions": 3, "dense_dimensions": 5},
+    "all but int8": {"colbert_layout": "list", "colbert_pooling": 2, "colbert_dimensions": 3},
+}
 
-def spec(dimensions: int = 8, colbert_dimensions: int = 4, **outputs: Any) -> Spec:
+
+def spec(dimensions: int = 8, colbert: int = 4, /, **outputs: Any) -> Spec:
     """A spec with small vectors."""
     return Spec(
         pipeline=Pipeline(outputs=Outputs(**outputs)),
@@ -25,7 +36,7 @@ def spec(dimensions: int = 8, colbert_dimensions: int = 4, **outputs: Any) -> Sp
             revision="r1",
             encoder_key="ab" * 8,
             dimensions=dimensions,
-            colbert_dimensions=colbert_dimensions,
+            colbert_dimensions=colbert,
             max_tokens=512,
             pooling="cls",
         ),

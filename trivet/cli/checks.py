@@ -38,6 +38,7 @@ EXTRAS = {
         "numpy",
         "pyarrow",
         "safetensors",
+        "scipy",
         "tokenizers",
         "torch",
         "transformers",

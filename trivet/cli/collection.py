@@ -34,7 +34,19 @@ def create(
     heading_context: Annotated[bool, typer.Option(help="Embed the heading path with the text.")] = True,
     dense: Annotated[bool, typer.Option(help="Store dense vectors.")] = True,
     sparse: Annotated[bool, typer.Option(help="Store sparse weights.")] = True,
-    colbert: Annotated[str, typer.Option(help="off or float16.")] = "float16",
+    dense_dimensions: Annotated[
+        int | None, typer.Option(help="Keep the first so many of the dense vector's numbers, normalised again.")
+    ] = None,
+    colbert: Annotated[str, typer.Option(help="off, float16 or int8.")] = "float16",
+    colbert_pooling: Annotated[
+        int, typer.Option(help="Tokens per stored ColBERT vector, about; similar ones are pooled. 1 to 16.")
+    ] = 1,
+    colbert_dimensions: Annotated[
+        int | None, typer.Option(help="Keep the first so many of each ColBERT vector's numbers, normalised again.")
+    ] = None,
+    colbert_layout: Annotated[
+        str, typer.Option(help="binary, or list for float16 as a list of numbers, which writes slower.")
+    ] = "binary",
     exist_ok: Annotated[bool, typer.Option("--exist-ok", help="Keep it as it is if it exists.")] = False,
     json_: JsonFlag = False,
 ) -> None:
@@ -54,7 +66,16 @@ def create(
             max_tokens=max_tokens,
             heading_context=heading_context,
         ),
-        outputs=validated(Outputs, dense=dense, sparse=sparse, colbert=colbert),
+        outputs=validated(
+            Outputs,
+            dense=dense,
+            sparse=sparse,
+            dense_dimensions=dense_dimensions,
+            colbert=colbert,
+            colbert_pooling=colbert_pooling,
+            colbert_dimensions=colbert_dimensions,
+            colbert_layout=colbert_layout,
+        ),
     )
     client = common.client()
     try:
@@ -103,7 +124,15 @@ def _row(collection: Collection) -> tuple[str, str, str, str]:
 
 def _legs(pipeline: Pipeline) -> str:
     outputs = pipeline.outputs
-    legs = [name for name, on in (("dense", outputs.dense), ("sparse", outputs.sparse)) if on]
+    legs = ["dense" + _dimensions(outputs.dense_dimensions)] if outputs.dense else []
+    if outputs.sparse:
+        legs.append("sparse")
     if outputs.colbert != "off":
-        legs.append(f"colbert {outputs.colbert}")
+        listed = " list" if outputs.colbert_layout == "list" else ""
+        pooled = f" pooled by {outputs.colbert_pooling}" if outputs.colbert_pooling > 1 else ""
+        legs.append(f"colbert {outputs.colbert}{listed}{_dimensions(outputs.colbert_dimensions)}{pooled}")
     return ", ".join(legs)
+
+
+def _dimensions(count: int | None) -> str:
+    return f" of {count} dimensions" if count else ""

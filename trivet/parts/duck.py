@@ -1,4 +1,4 @@
-"""Committed parts in DuckDB: one SQL macro that decodes ColBERT, and a connection that reads any of our stores."""
+"""Committed parts in DuckDB: an SQL macro that decodes ColBERT, and a connection that reads any of our stores."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from trivet.errors import InvalidRequest, MissingDependency
 from trivet.parts.arrow import pa
 from trivet.parts.reader import current_manifests
+from trivet.parts.schema import SCALE_TYPE, element
 from trivet.stores import ObjectStore
 from trivet.stores.layout import Layout
 from trivet.values import Manifest, Part
@@ -26,14 +27,26 @@ CREATE OR REPLACE MACRO trivet_half(bits) AS
 CREATE OR REPLACE MACRO trivet_vector(blob) AS
   list_transform(regexp_extract_all(hex(blob), '....'),
                  lambda pair: trivet_half(('0x' || pair[3:4] || pair[1:2])::INTEGER)::FLOAT);
--- the ColBERT column of one chunk -> FLOAT[][], one vector per token
-CREATE OR REPLACE MACRO trivet_colbert(colbert) AS
-  list_transform(colbert, lambda token: trivet_vector(token));
+-- one ColBERT token vector (int8 in a BLOB) -> INTEGER[]
+CREATE OR REPLACE MACRO trivet_integers(blob) AS
+  list_transform(regexp_extract_all(hex(blob), '..'),
+                 lambda byte: (('0x' || byte)::INTEGER + 128) % 256 - 128);
+-- the two ColBERT columns of one chunk, however they are stored -> FLOAT[][], one vector per token (or cluster of them)
+CREATE OR REPLACE MACRO trivet_colbert(colbert, colbert_scale) AS
+  (CASE WHEN typeof(colbert) <> 'BLOB[]' THEN colbert::FLOAT[][]
+        WHEN colbert_scale IS NULL THEN list_transform(colbert::BLOB[], lambda token: trivet_vector(token))
+        ELSE list_transform(colbert::BLOB[], lambda token, i:
+               list_transform(trivet_integers(token), lambda number: number::FLOAT * colbert_scale[i]::FLOAT))
+   END);
 """
 
 
 def duckdb_macro() -> str:
-    """SQL (DuckDB 1.3 or newer) that defines `trivet_colbert(colbert)` → `FLOAT[][]`, for any DuckDB session."""
+    """SQL (DuckDB 1.3 or newer) that defines `trivet_colbert(colbert, colbert_scale)` → `FLOAT[][]`.
+
+    For any DuckDB session; it decodes every way in which a collection may store ColBERT. Parts that are older than the
+    column `colbert_scale` take NULL in its place.
+    """
     return _MACRO
 
 
@@ -42,8 +55,8 @@ def connect(store: ObjectStore, layout: Layout, *, spec_hash: str | None = None,
 
     It reads through our own store, so it needs none of DuckDB's extensions (which are downloaded at run time) and no
     credentials in SQL; projections and filters are pushed down to the files. The view holds the files that were
-    committed when it was made. Parts of another vector width (another model) cannot stand in the same view: then
-    name a `spec_hash`. Raises `MissingDependency`, and `InvalidRequest` for such a mixture.
+    committed when it was made. Parts of another vector width (another model, other dimensions) cannot stand in the same
+    view: then name a `spec_hash`. Raises `MissingDependency`, and `InvalidRequest` for such a mixture.
     """
     try:
         duckdb: Any = import_module("duckdb")
@@ -68,13 +81,30 @@ def _dataset(store: ObjectStore, manifests: Sequence[Manifest]) -> Any:
     first = {manifest.spec_hash: manifest.parts[0] for manifest in reversed(manifests) if manifest.parts}
     filesystem = store_filesystem(store, [part for manifest in manifests for part in manifest.parts])
     form = dataset.ParquetFileFormat(pre_buffer=True)
-    schemas = {spec: form.inspect(part.key, filesystem).remove_metadata() for spec, part in first.items()}
-    if len({schema.field("dense").type for schema in schemas.values()}) > 1 or len(set(map(str, schemas.values()))) > 1:
+    schemas = {spec: _shown(form.inspect(part.key, filesystem)) for spec, part in first.items()}
+    shown = next(iter(schemas.values()))
+    if not all(schema.equals(shown) for schema in schemas.values()):
         raise InvalidRequest(
-            "The collection holds vectors of several widths.", hint=f"Choose a spec: {', '.join(sorted(schemas))}."
+            "The collection holds vectors of several widths or encodings.",
+            hint=f"Choose a spec: {', '.join(sorted(schemas))}.",
         )
     keys = [part.key for manifest in manifests for part in manifest.parts]
-    return dataset.dataset(keys, schema=next(iter(schemas.values())), format=form, filesystem=filesystem)
+    return dataset.dataset(keys, schema=shown, format=form, filesystem=filesystem)
+
+
+def _shown(schema: Any) -> Any:
+    """The schema in which DuckDB sees a part: with the columns of every version, and float32 for its lists of float16.
+
+    DuckDB takes no float16 of Arrow's; the data set casts, and fills in nulls.
+    """
+    if "colbert_scale" not in schema.names:
+        place = schema.get_field_index("colbert") + 1
+        schema = schema.insert(place, pa.field("colbert_scale", SCALE_TYPE))
+    colbert = schema.field("colbert").type.value_type
+    if pa.types.is_fixed_size_list(colbert):
+        wider = pa.list_(element(pa.list_(element(pa.float32()), colbert.list_size)))
+        schema = schema.set(schema.get_field_index("colbert"), pa.field("colbert", wider))
+    return schema
 
 
 def store_filesystem(store: ObjectStore, parts: Sequence[Part]) -> Any:

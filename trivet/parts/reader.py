@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from trivet.encoder import Legs
 from trivet.errors import InvalidRequest, NotInStore, StoreDamaged
 from trivet.parts.arrow import np, pa, pq
-from trivet.parts.schema import FIELDS
+from trivet.parts.outputs import dequantise
+from trivet.parts.schema import FIELDS, SCALE_TYPE
 from trivet.settings import Settings
 from trivet.stores import ObjectStore, open_store
 from trivet.stores.layout import Layout
@@ -32,7 +33,8 @@ _IO_THREADS = 8
 class RowGroup:
     """Some rows of one committed part, at most 64 MiB of plain values (or one row that alone has more).
 
-    `table` is a `pyarrow.Table` with the columns that were asked for; the properties decode the legs without a copy.
+    `table` is a `pyarrow.Table` with the columns that were asked for, and `colbert_scale` where `colbert` is one of
+    them; the properties decode the legs, without a copy but for int8.
     """
 
     object_id: str
@@ -60,23 +62,32 @@ class RowGroup:
             return None
         return _view(ids[row].values, "<u4"), _view(weights[row].values, "<f4")
 
-    def colbert(self, row: int) -> NDArray[np.float16] | None:
-        """[tokens, d] float16 of one row, or None where the leg is off or was not asked for."""
-        column = self._column("colbert")
-        return None if column is None else _half(column[row].values)
+    def colbert(self, row: int) -> NDArray[np.float16] | NDArray[np.float32] | None:
+        """[vectors, d] of one row, or None where the leg is off or was not asked for.
+
+        float16 as it is stored, or float32 where int8 is stored; one vector per token, or fewer where the collection
+        pools them (`trivet.colbert_pooling` in the file's metadata).
+        """
+        column, scales = self._column("colbert"), self._column("colbert_scale")
+        if column is None:
+            return None
+        found: NDArray[Any] = _vectors(column[row].values, None if scales is None else scales[row].values)
+        return found
 
     def legs(self) -> Legs:
         """All rows as `Legs`; a leg that is off or was not asked for has width 0 and no terms."""
         n = len(self)
         dense, ids, weights = self.dense, self._column("sparse_ids"), self._column("sparse_weights")
-        colbert = self._column("colbert")
+        colbert, scales = self._column("colbert"), self._column("colbert_scale")
         none = np.zeros(n + 1, np.int64)
         return Legs(
             dense=np.zeros((n, 0), np.float32) if dense is None else dense,
             sparse_ids=np.zeros(0, np.uint32) if ids is None else _view(ids.flatten(), "<u4"),
             sparse_weights=np.zeros(0, np.float32) if weights is None else _view(weights.flatten(), "<f4"),
             sparse_offsets=none if ids is None else _offsets(ids),
-            colbert=np.zeros((0, 0), np.float16) if colbert is None else _half(colbert.flatten()),
+            colbert=np.zeros((0, 0), np.float16)
+            if colbert is None
+            else _vectors(colbert.flatten(), None if scales is None else scales.flatten()),
             colbert_offsets=none if colbert is None else _offsets(colbert),
         )
 
@@ -98,14 +109,21 @@ def _view(array: Any, dtype: str) -> Any:
     return np.frombuffer(buffer, dtype, count=len(array), offset=array.offset * size)
 
 
-def _half(array: Any) -> Any:
-    """fixed_size_binary[2·d] → [n, d] float16."""
-    width = array.type.byte_width // 2
-    buffer = array.buffers()[1]
+def _vectors(array: Any, scales: Any) -> Any:
+    """Values of a colbert column, and of its scales where it is int8 → [n, d] float16, or float32 of int8."""
+    if pa.types.is_fixed_size_list(array.type):
+        return _view(array.flatten(), "<f2").reshape(len(array), array.type.list_size)
+    if scales is None:
+        return _bytes(array).view("<f2")
+    return dequantise(_bytes(array).view(np.int8), _view(scales, "<f4"))
+
+
+def _bytes(array: Any) -> Any:
+    """fixed_size_binary[w] → [n, w] uint8, as it lies in memory."""
+    width, buffer = array.type.byte_width, array.buffers()[1]
     if buffer is None:
-        return np.zeros((0, width), "<f2")
-    numbers = np.frombuffer(buffer, "<f2", count=len(array) * width, offset=array.offset * width * 2)
-    return numbers.reshape(len(array), width)
+        return np.zeros((0, width), np.uint8)
+    return np.frombuffer(buffer, np.uint8, len(array) * width, array.offset * width).reshape(len(array), width)
 
 
 def _offsets(array: Any) -> NDArray[np.int64]:
@@ -181,11 +199,24 @@ def _ahead(items: Iterable[_S], call: Callable[[_S], _T], threads: int) -> Itera
 # ---------------------------------------------------------------- rows
 
 
+def with_scale(columns: Iterable[str]) -> list[str]:
+    """The columns, and `colbert_scale` where `colbert` is one of them: int8 cannot be read without it."""
+    names = list(columns)
+    return [*names, "colbert_scale"] if "colbert" in names and "colbert_scale" not in names else names
+
+
+def completed(table: Any, names: Sequence[str]) -> Any:
+    """The columns `names` of a `pyarrow.Table`; `colbert_scale` is null where the part is older than that column."""
+    if "colbert_scale" in names and "colbert_scale" not in table.column_names:
+        table = table.append_column("colbert_scale", pa.nulls(len(table), SCALE_TYPE))
+    return table.select(names)
+
+
 def row_groups(
     store: ObjectStore, object_id: str, part: Part, *, columns: Sequence[str] | None = None
 ) -> Iterator[RowGroup]:
     """One part, row group by row group: no more than one is in memory, and only `columns` are fetched."""
-    names = list(FIELDS if columns is None else columns)
+    names = with_scale(FIELDS if columns is None else columns)
     unknown = [name for name in names if name not in FIELDS]
     if unknown:
         raise InvalidRequest(f"Parts have no column {unknown[0]!r}.", hint=f"There are {', '.join(FIELDS)}.")
@@ -197,7 +228,7 @@ def row_groups(
                 raise StoreDamaged(f"{part.key!r} has {parquet.metadata.num_rows} rows, its manifest says {part.rows}.")
             for index in range(parquet.num_row_groups):
                 table = parquet.read_row_group(index, columns=names, use_threads=False)
-                yield RowGroup(object_id, part, index, table.select(names))
+                yield RowGroup(object_id, part, index, completed(table, names))
         except (pa.ArrowException, OSError) as error:
             raise StoreDamaged(f"{part.key!r} is no part that can be read ({type(error).__name__}).") from None
 

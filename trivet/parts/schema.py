@@ -1,7 +1,8 @@
 """Columns of a part: one row per chunk, the same columns in every part of every collection.
 
 A leg that a collection does not store keeps its column, with every value null: so a query over parts of different
-specs needs no union by name, and `dense IS NULL` says what it looks like. Only the widths of vectors differ.
+specs needs no union by name, and `dense IS NULL` says what it looks like. Only the widths and encodings of vectors
+differ. Parts that were written before there was int8 have no `colbert_scale`; readers take it for null there.
 """
 
 from __future__ import annotations
@@ -13,12 +14,11 @@ from pydantic import ValidationError
 
 from trivet.errors import StoreDamaged, TrivetError
 from trivet.parts.arrow import pa, pq
-from trivet.values import Passport, Spec, dump
+from trivet.values import Outputs, Passport, Spec, dump
 
 SCHEMA_VERSION: Final = "1"
 #: Key of the maker's passport in the file's metadata.
 PASSPORT_KEY: Final = "trivet.passport"
-COLBERT_ENCODING: Final = "float16-le"
 #: Largest row group in bytes of plain values: what a reader must hold at once.
 ROW_GROUP_BYTES: Final = 64 << 20
 
@@ -44,7 +44,12 @@ FIELDS: Final[dict[str, tuple[str, str, str]]] = {
     "colbert": (
         "one L2-normalised vector per token, in order, first special token dropped, last kept; null where off",
         "",
-        f"{COLBERT_ENCODING}: per token 2 x width bytes, IEEE 754 binary16, little-endian",
+        "float16-le: per token 2 x width bytes, IEEE 754 binary16, little-endian",
+    ),
+    "colbert_scale": (
+        "one factor per vector of colbert: number x factor is the vector; null where colbert is not int8",
+        "",
+        "float32",
     ),
     "metadata": ("metadata of the ingest request", "", "strings as they are, every other value as JSON"),
 }
@@ -53,7 +58,7 @@ FIELDS: Final[dict[str, tuple[str, str, str]]] = {
 LEG_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "dense": ("dense",),
     "sparse": ("sparse_ids", "sparse_weights"),
-    "colbert": ("colbert",),
+    "colbert": ("colbert", "colbert_scale"),
 }
 VECTOR_COLUMNS: Final = tuple(column for columns in LEG_COLUMNS.values() for column in columns)
 
@@ -68,9 +73,21 @@ def dense_type(dimensions: int) -> Any:
     return pa.list_(element(pa.float32()), dimensions)
 
 
-def colbert_type(dimensions: int) -> Any:
-    """list<fixed_size_binary[2·d]>"""
-    return pa.list_(element(pa.binary(2 * dimensions)))
+def vector_type(outputs: Outputs, dimensions: int) -> Any:
+    """One ColBERT vector: fixed_size_binary[2·d] of float16, [d] of int8, or fixed_size_list<halffloat>[d]."""
+    if outputs.colbert_layout == "list":
+        return pa.list_(element(pa.float16()), dimensions)
+    return pa.binary(dimensions if outputs.colbert == "int8" else 2 * dimensions)
+
+
+#: list<float>
+SCALE_TYPE: Final = pa.list_(element(pa.float32()))
+
+
+def colbert_encoding(outputs: Outputs) -> str:
+    """Name of how ColBERT vectors are stored: off, float16-le, float16-list or int8."""
+    binary = {"off": "off", "float16": "float16-le", "int8": "int8"}
+    return "float16-list" if outputs.colbert_layout == "list" else binary[outputs.colbert]
 
 
 def part_schema(spec: Spec) -> Any:
@@ -90,19 +107,50 @@ def part_schema(spec: Spec) -> Any:
         "time_end_ms": (pa.int64(), True),
         "language": (pa.string(), True),
         "token_count": (pa.int32(), False),
-        "dense": (dense_type(spec.model.dimensions), True),
+        "dense": (dense_type(spec.dense_width), True),
         "sparse_ids": (pa.list_(element(pa.uint32())), True),
         "sparse_weights": (pa.list_(element(pa.float32())), True),
-        "colbert": (colbert_type(spec.model.colbert_dimensions), True),
+        "colbert": (pa.list_(element(vector_type(spec.pipeline.outputs, spec.colbert_width))), True),
+        "colbert_scale": (SCALE_TYPE, True),
         "metadata": (pa.map_(pa.string(), pa.field("value", pa.string(), nullable=False)), False),
     }
     return pa.schema(
-        [pa.field(name, kind, nullable, metadata=_about(name)) for name, (kind, nullable) in types.items()]
+        [pa.field(name, kind, nullable, metadata=_about(name, spec)) for name, (kind, nullable) in types.items()]
     )
 
 
-def _about(name: str) -> dict[str, str]:
-    return {label: text for label, text in zip(("meaning", "unit", "encoding"), FIELDS[name], strict=True) if text}
+def _about(name: str, spec: Spec) -> dict[str, str]:
+    meaning, unit, encoding = FIELDS[name]
+    outputs = spec.pipeline.outputs
+    if name == "colbert" and outputs.colbert != "off":
+        meaning, encoding = _colbert_meaning(meaning, spec), _VECTOR_ENCODINGS[colbert_encoding(outputs)]
+    if name == "dense" and outputs.dense_dimensions is not None:
+        meaning += _cut(spec.dense_width, spec.model.dimensions)
+    values = {"meaning": meaning, "unit": unit, "encoding": encoding}
+    return {label: text for label, text in values.items() if text}
+
+
+_VECTOR_ENCODINGS: Final = {
+    "float16-le": FIELDS["colbert"][2],
+    "float16-list": "per token a list of width numbers, IEEE 754 binary16",
+    "int8": "int8: per token width bytes, two's complement, times its colbert_scale",
+}
+
+
+def _colbert_meaning(meaning: str, spec: Spec) -> str:
+    factor = spec.pipeline.outputs.colbert_pooling
+    if factor > 1:
+        meaning = (
+            f"L2-normalised mean vectors of clusters of similar tokens, ceil(tokens / {factor}) per chunk, in order of "
+            "their first token; which tokens a vector stands for is not kept; first special token dropped"
+        )
+    if spec.pipeline.outputs.colbert_dimensions is not None:
+        meaning += _cut(spec.colbert_width, spec.model.colbert_dimensions)
+    return meaning
+
+
+def _cut(width: int, model: int) -> str:
+    return f"; the first {width} of the model's {model} numbers, normalised again"
 
 
 def file_metadata(spec: Spec, object_id: str, passport: Passport | None = None) -> dict[str, str]:
@@ -121,11 +169,12 @@ def file_metadata(spec: Spec, object_id: str, passport: Passport | None = None) 
         "trivet.model_requested": spec.model.requested,
         "trivet.model_revision": spec.model.revision,
         "trivet.encoder_key": spec.model.encoder_key,
-        "trivet.dense": str(spec.model.dimensions) if outputs.dense else "off",
+        "trivet.dense": str(spec.dense_width) if outputs.dense else "off",
         "trivet.sparse": "token ids of the model's tokenizer" if outputs.sparse else "off",
-        "trivet.colbert": str(spec.model.colbert_dimensions) if outputs.colbert != "off" else "off",
-        "trivet.colbert_encoding": COLBERT_ENCODING if outputs.colbert != "off" else "off",
-        "trivet.fields": json.dumps({name: _about(name) for name in FIELDS}, ensure_ascii=False),
+        "trivet.colbert": str(spec.colbert_width) if outputs.colbert != "off" else "off",
+        "trivet.colbert_encoding": colbert_encoding(outputs),
+        "trivet.colbert_pooling": str(outputs.colbert_pooling) if outputs.colbert != "off" else "off",
+        "trivet.fields": json.dumps({name: _about(name, spec) for name in FIELDS}, ensure_ascii=False),
     }
 
 

@@ -9,8 +9,17 @@ from trivet.encoder import Legs
 from trivet.errors import CorruptDocument, ModelInvalid
 from trivet.ids import canonical_json
 from trivet.parts.arrow import np, pa, pq
-from trivet.parts.schema import ROW_GROUP_BYTES, dense_type, element, file_metadata, part_schema
-from trivet.values import Chunk, Passport, Spec
+from trivet.parts.outputs import quantise
+from trivet.parts.schema import (
+    ROW_GROUP_BYTES,
+    VECTOR_COLUMNS,
+    dense_type,
+    element,
+    file_metadata,
+    part_schema,
+    vector_type,
+)
+from trivet.values import Chunk, Outputs, Passport, Spec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,9 +73,10 @@ def part_bytes(
 ) -> bytes:
     """A Parquet file with one row per chunk; row `i` of `legs` belongs to `chunks[i]`, and `passport` says who made it.
 
-    Legs that the spec turns off become null; ColBERT vectors become little-endian float16. Not compressed, so that
-    writing costs next to nothing beside the encoder. Raises `ModelInvalid` where the legs do not fit the chunks or
-    the spec, or hold numbers that are not finite, and `CorruptDocument` for text that is no valid Unicode.
+    The legs are `trivet.parts.outputs.shaped` already. Those that the spec turns off become null; ColBERT vectors
+    become little-endian float16, or int8 with scales. Not compressed, so that writing costs next to nothing beside
+    the encoder. Raises `ModelInvalid` where the legs do not fit the chunks or the spec, or hold numbers that are not
+    finite, and `CorruptDocument` for text that is no valid Unicode.
     """
     _check(chunks, legs, spec)
     schema = part_schema(spec)
@@ -88,18 +98,15 @@ def part_bytes(
 
 def _check(chunks: Sequence[Chunk], legs: Legs, spec: Spec) -> None:
     model, outputs, n = spec.model, spec.pipeline.outputs, len(chunks)
+    dense, colbert = spec.dense_width, spec.colbert_width
     if len(legs) != n or len(legs.sparse_offsets) != n + 1 or len(legs.colbert_offsets) != n + 1:
         raise ModelInvalid(f"The encoder gave {len(legs)} rows for {n} chunks.")
     if legs.sparse_offsets[-1] != len(legs.sparse_ids) or legs.colbert_offsets[-1] != len(legs.colbert):
         raise ModelInvalid(f"The legs of {n} chunks have offsets beyond their ends.")
-    if outputs.dense and legs.dense.shape[1:] != (model.dimensions,):
-        raise ModelInvalid(
-            f"Dense vectors of {model.name} have shape {legs.dense.shape}, not {model.dimensions} numbers."
-        )
-    if outputs.colbert != "off" and legs.colbert.shape[1:] != (model.colbert_dimensions,):
-        raise ModelInvalid(
-            f"ColBERT vectors of {model.name} have shape {legs.colbert.shape}, not {model.colbert_dimensions} numbers."
-        )
+    if outputs.dense and legs.dense.shape[1:] != (dense,):
+        raise ModelInvalid(f"Dense vectors of {model.name} have shape {legs.dense.shape}, not {dense} numbers.")
+    if outputs.colbert != "off" and legs.colbert.shape[1:] != (colbert,):
+        raise ModelInvalid(f"ColBERT vectors of {model.name} have shape {legs.colbert.shape}, not {colbert} numbers.")
     if not (np.isfinite(legs.dense).all() and np.isfinite(legs.sparse_weights).all()):
         bad = np.flatnonzero(~np.isfinite(legs.dense).all(axis=1))
         where = f" for chunk {chunks[int(bad[0])].chunk_id}" if len(bad) else ""
@@ -136,9 +143,7 @@ def _texts(chunks: Sequence[Chunk], object_id: str, metadata: Mapping[str, Any],
 
 def _vectors(legs: Legs, spec: Spec, schema: Any) -> dict[str, Any]:
     outputs, n = spec.pipeline.outputs, len(legs)
-    columns = {
-        name: pa.nulls(n, schema.field(name).type) for name in ("dense", "sparse_ids", "sparse_weights", "colbert")
-    }
+    columns = {name: pa.nulls(n, schema.field(name).type) for name in VECTOR_COLUMNS}
     if outputs.dense:
         width = legs.dense.shape[1]
         columns["dense"] = pa.Array.from_buffers(
@@ -149,11 +154,25 @@ def _vectors(legs: Legs, spec: Spec, schema: Any) -> dict[str, Any]:
         columns["sparse_ids"] = _lists(_plain(legs.sparse_ids, "<u4", pa.uint32(), terms), legs.sparse_offsets)
         columns["sparse_weights"] = _lists(_plain(legs.sparse_weights, "<f4", pa.float32(), terms), legs.sparse_offsets)
     if outputs.colbert != "off":
-        width = legs.colbert.shape[1]
-        columns["colbert"] = _lists(
-            _plain(legs.colbert, "<f2", pa.binary(2 * width), len(legs.colbert)), legs.colbert_offsets
-        )
+        columns |= {name: _lists(values, legs.colbert_offsets) for name, values in _colbert(legs, outputs).items()}
     return columns
+
+
+def _colbert(legs: Legs, outputs: Outputs) -> dict[str, Any]:
+    """Column → one value per token vector."""
+    vectors = legs.colbert
+    count, width = vectors.shape
+    kind = vector_type(outputs, width)
+    if outputs.colbert == "int8":
+        numbers, scales = quantise(vectors)
+        return {
+            "colbert": _plain(numbers, "i1", kind, count),
+            "colbert_scale": _plain(scales, "<f4", pa.float32(), count),
+        }
+    if outputs.colbert_layout == "list":
+        numbers = _plain(vectors, "<f2", pa.float16(), vectors.size)
+        return {"colbert": pa.Array.from_buffers(kind, count, [None], children=[numbers])}
+    return {"colbert": _plain(vectors, "<f2", kind, count)}
 
 
 def _plain(values: NDArray[Any], dtype: str, kind: Any, length: int) -> Any:
@@ -178,7 +197,8 @@ def _row_bytes(chunks: Sequence[Chunk], legs: Legs, spec: Spec) -> NDArray[np.in
     if outputs.sparse:
         rows += 8 * np.diff(legs.sparse_offsets)
     if outputs.colbert != "off":
-        rows += 2 * legs.colbert.shape[1] * np.diff(legs.colbert_offsets)
+        width = legs.colbert.shape[1]
+        rows += (width + 4 if outputs.colbert == "int8" else 2 * width) * np.diff(legs.colbert_offsets)
     return rows
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from trivet.clock import Clock, SystemClock
 from trivet.parts.arrow import np
@@ -27,6 +27,9 @@ from trivet.settings import Settings
 from trivet.stores import ObjectStore, open_store
 from trivet.stores.layout import Layout
 from trivet.values import Manifest, Part
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _TEXT_COLUMNS = (
     "ordinal",
@@ -191,7 +194,8 @@ class _Search:
                 vectors = [found for row in here if (found := batch.colbert(row - first)) is not None]
                 if vectors:  # a leg is stored for all rows of a part, or for none
                     ends = np.cumsum([0, *(len(found) for found in vectors)])
-                    best = colbert_scores(self.query.colbert, np.concatenate(vectors), ends)
+                    tokens: NDArray[Any] = np.concatenate(vectors)
+                    best = colbert_scores(self.query.colbert, tokens, ends)
                     scores |= zip((wanted[row] for row in here), best.tolist(), strict=True)
                 if first + len(batch) > max(wanted):
                     break

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from trivet.encoder import Legs
 from trivet.parts.arrow import np
+from trivet.parts.outputs import dequantise, quantise, shaped
 from trivet.retrieval import Filters, Hit, Leg, LegScore, QueryLegs, SearchRequest, SearchResult, SearchStats, TermMatch
 from trivet.retrieval.filters import metadata_matches
 from trivet.retrieval.fusion import fuse
 from trivet.retrieval.ranking import rerank_depth
 from trivet.retrieval.scores import colbert_scores, dense_scores, shared_terms, sparse_scores
 from trivet.values import Chunk, Manifest, Outputs
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +51,15 @@ class MemoryRetriever:
     def add(
         self, manifest: Manifest, encoder_key: str, chunks: Sequence[Chunk], legs: Legs, outputs: Outputs | None = None
     ) -> None:
-        """Make a generation visible, unless a higher one is; a tombstone hides its object."""
+        """Make a generation visible, unless a higher one is; a tombstone hides its object.
+
+        `legs` are as an encoder gives them, `outputs` what its collection stores of them.
+        """
         key = (manifest.namespace, manifest.collection, manifest.object_id)
         held = self._visible.get(key)
         if held is None or held.manifest.generation < manifest.generation:
-            self._visible[key] = _Generation(manifest, encoder_key, tuple(chunks), legs, outputs or Outputs())
+            outputs = outputs or Outputs()
+            self._visible[key] = _Generation(manifest, encoder_key, tuple(chunks), shaped(legs, outputs), outputs)
 
     def search(self, namespace: str, collection: str, query: QueryLegs, request: SearchRequest) -> SearchResult:
         """See `trivet.retrieval.Retriever.search`."""
@@ -95,7 +104,10 @@ def _rows(generation: _Generation, query: QueryLegs, filters: Filters) -> Iterat
         terms = (legs.sparse_ids, legs.sparse_weights, legs.sparse_offsets)
         found[Leg.SPARSE] = sparse_scores(query.sparse_ids, query.sparse_weights, *terms)
     if outputs.colbert != "off":
-        stored = legs.colbert.astype(np.float16)
+        if outputs.colbert == "int8":
+            stored: NDArray[Any] = dequantise(*quantise(legs.colbert))
+        else:
+            stored = legs.colbert.astype(np.float16)
         found[Leg.COLBERT] = colbert_scores(query.colbert, stored, legs.colbert_offsets)
     for i, chunk in enumerate(generation.chunks):
         if _chunk_matches(chunk, filters):

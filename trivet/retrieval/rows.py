@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from trivet.errors import NotInStore, StoreDamaged
 from trivet.parts.arrow import pa, pq
-from trivet.parts.reader import RowGroup
+from trivet.parts.reader import RowGroup, completed, with_scale
 from trivet.retrieval.visible import gone
 from trivet.stores import ObjectStore
 from trivet.values import Part
@@ -41,14 +41,14 @@ class PartRows:
         return self._counted.count
 
     def batches(self, row_group: int, columns: Sequence[str], rows: int = 256) -> Iterator[tuple[int, RowGroup]]:
-        """(number of its first row in the row group, at most `rows` rows), in order.
+        """(number of its first row in the row group, at most `rows` rows), in order; columns as `row_groups` has them.
 
         Raises `StoreDamaged` for a file that does not hold these columns.
         """
-        first = 0
+        first, names = 0, with_scale(columns)
         with _damage(self._part.key):
-            for batch in self._parquet.iter_batches(rows, row_groups=[row_group], columns=list(columns)):
-                table = pa.Table.from_batches([batch]).select(list(columns))
+            for batch in self._parquet.iter_batches(rows, row_groups=[row_group], columns=names):
+                table = completed(pa.Table.from_batches([batch]), names)
                 yield first, RowGroup(self._object_id, self._part, row_group, table)
                 first += batch.num_rows
 

@@ -6,6 +6,9 @@ As the authors define them (BGE M3-Embedding, Chen et al. 2024, section 3.2, and
     dense    q · d
     sparse   Σ w_q · w_d over the ids that both have
     colbert  Σ_q max_d (q · d) / number of query vectors
+
+Where a collection stores fewer dimensions than its model gives, the query is truncated and normalised as its chunks
+were (`trivet.parts.outputs.truncate`).
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from trivet.errors import InvalidRequest
 from trivet.parts.arrow import np
+from trivet.parts.outputs import truncate
 from trivet.retrieval import TermMatch
 
 if TYPE_CHECKING:
@@ -24,8 +28,8 @@ BLOCK_TOKENS = 8192
 
 
 def dense_scores(query: NDArray[np.float32], chunks: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[d] and [n, d] float32 → [n] float32 dot products."""
-    _same_width(len(query), chunks.shape[1], "dense")
+    """[d] or wider and [n, d] float32 → [n] float32 dot products."""
+    query = _fitted(query, chunks.shape[1], "dense")
     # Row by row in memory order: a BLAS product may round differently with the number of rows in the block, and
     # equal chunks must get equal scores wherever they are stored.
     scores: NDArray[np.float32] = np.einsum("nd,d->n", chunks, query, dtype=np.float32)
@@ -69,7 +73,7 @@ def shared_terms(
 def colbert_scores(
     query: NDArray[np.float32], tokens: NDArray[np.float16] | NDArray[np.float32], offsets: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """MaxSim of [q, d] float32 against n chunks → [n] float32; a chunk without token vectors scores 0.
+    """MaxSim of [q, d or wider] float32 against n chunks → [n] float32; a chunk without token vectors scores 0.
 
     Chunk i has the vectors `offsets[i]:offsets[i + 1]` of `tokens` [sum of tokens, d].
     """
@@ -77,7 +81,7 @@ def colbert_scores(
     scores = np.zeros(n, np.float32)
     if not len(query) or not len(tokens):
         return scores
-    _same_width(query.shape[1], tokens.shape[1], "ColBERT")
+    query = _fitted(query, tokens.shape[1], "ColBERT")
     for first, last in _blocks(offsets):
         starts = offsets[first:last]
         begin, end = int(starts[0]), int(offsets[last])
@@ -100,9 +104,10 @@ def _blocks(offsets: NDArray[np.int64]) -> list[tuple[int, int]]:
     return blocks
 
 
-def _same_width(query: int, stored: int, leg: str) -> None:
-    if query != stored:
+def _fitted(query: NDArray[np.float32], stored: int, leg: str) -> NDArray[np.float32]:
+    if query.shape[-1] < stored:
         raise InvalidRequest(
-            f"The query's {leg} vectors have {query} dimensions, the stored ones {stored}.",
+            f"The query's {leg} vectors have {query.shape[-1]} dimensions, the stored ones {stored}.",
             hint="Encode the query with the model that embedded the collection.",
         )
+    return truncate(query, stored)

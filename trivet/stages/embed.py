@@ -21,6 +21,7 @@ from trivet.errors import EncoderBroken, LeaseLost, LedgerUnavailable, StoreDama
 from trivet.faults import fault
 from trivet.ledger.queues import served_queues
 from trivet.names import Stage
+from trivet.parts.outputs import shaped
 from trivet.parts.staging import read_shard
 from trivet.parts.writer import gather, part_bytes
 from trivet.stages.budget import ForwardBudget
@@ -234,13 +235,15 @@ class EmbedLoop:
             spec = self._spec(payload["spec_hash"])
             mine = self._encoder.passport.model_copy(update={"requested_model": spec.model.requested})
             metadata = json.loads(payload["metadata"])
+            # Here and not in the thread that computes: pooling takes long beside a fast device.
+            stored = shaped(legs, spec.pipeline.outputs)
             part = put_part(
                 ctx.store,
                 Layout.of(ctx.settings, lease.namespace, lease.collection),
                 object_id=lease.object_id,
                 generation=payload["generation"],
                 shard=lease.n,
-                body=part_bytes(work.chunks, legs, spec, lease.object_id, metadata, passport=mine),
+                body=part_bytes(work.chunks, stored, spec, lease.object_id, metadata, passport=mine),
                 rows=len(work.chunks),
                 tokens=lease.cost,
                 input_hash=payload["input_hash"],

@@ -54,7 +54,7 @@ def prepare(ctx: StageContext, lease: Lease) -> None:
     layout = Layout.of(ctx.settings, lease.namespace, lease.collection)
     current, floor = read_floor(ctx.store, layout, lease.object_id)
     fault("prepare.before_allocate")
-    generation, spec = ctx.ledger.allocate(lease, floor, Spec(pipeline=pipeline, model=resolved.identity))
+    generation, spec = ctx.ledger.allocate(lease, floor, Spec.freeze(pipeline, resolved.identity))
     fault("prepare.after_allocate")
     if spec.model.encoder_key != resolved.identity.encoder_key:
         raise ModelUnavailable(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
+from trivet.errors import InvalidRequest
 from trivet.ids import canonical_url, check_name, check_object_id, digest
 from trivet.names import Lane
 from trivet.values.base import Frozen
@@ -22,11 +23,43 @@ class Chunking(Frozen):
 
 
 class Outputs(Frozen):
-    """Which legs are stored, and how ColBERT is."""
+    """Which legs are stored, and how: docs/colbert-options.md has what each option costs and saves."""
 
     dense: bool = True
     sparse: bool = True
-    colbert: Literal["off", "float16"] = "float16"
+    #: Numbers of a token vector: float16, or int8 with one scale per token.
+    colbert: Literal["off", "float16", "int8"] = "float16"
+    #: How many tokens share a vector, about: similar ones are clustered. 1 keeps a vector per token.
+    colbert_pooling: int = Field(1, ge=1, le=16)
+    #: Keep the first so many numbers of each vector, and normalise again; None keeps all.
+    colbert_dimensions: int | None = Field(None, ge=1)
+    #: How float16 lies in Parquet: opaque bytes per token, or a list of numbers, which writes 10 to 40 times slower.
+    colbert_layout: Literal["binary", "list"] = "binary"
+    #: As colbert_dimensions, of the dense vector. bge-m3 was not trained for it.
+    dense_dimensions: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _of_stored_legs(self) -> Self:
+        shaped = self.colbert_pooling > 1 or self.colbert_dimensions is not None or self.colbert_layout != "binary"
+        if self.colbert == "off" and shaped:
+            raise ValueError("colbert is off, so that it can have no pooling, dimensions or layout")
+        if self.colbert == "int8" and self.colbert_layout == "list":
+            raise ValueError("the layout list is for float16, not for int8")
+        if not self.dense and self.dense_dimensions is not None:
+            raise ValueError("dense is off, so that it can have no dimensions")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # What older versions do not know is written only where it says something: so that specs keep the hash that
+        # they are stored under, and an older worker takes those that it can carry out, and leaves the others.
+        written: dict[str, Any] = handler(self)
+        fields = type(self).model_fields
+        return {name: value for name, value in written.items() if name in _FIRST or value != fields[name].default}
+
+
+#: Fields of `Outputs` that every version has written.
+_FIRST = ("dense", "sparse", "colbert")
 
 
 class Pipeline(Frozen):
@@ -74,6 +107,31 @@ class Spec(Frozen):
         return digest(
             [self.pipeline.model_dump(mode="json"), self.model.model_dump(mode="json", exclude={"requested"})]
         )
+
+    @property
+    def dense_width(self) -> int:
+        """Numbers of a dense vector as it is stored."""
+        return self.pipeline.outputs.dense_dimensions or self.model.dimensions
+
+    @property
+    def colbert_width(self) -> int:
+        """Numbers of a ColBERT vector as it is stored."""
+        return self.pipeline.outputs.colbert_dimensions or self.model.colbert_dimensions
+
+    @classmethod
+    def freeze(cls, pipeline: Pipeline, model: ModelIdentity) -> Self:
+        """The spec of a new task. Raises `InvalidRequest` where more dimensions are asked for than the model has."""
+        spec = cls(pipeline=pipeline, model=model)
+        for leg, asked, has in (
+            ("dense", spec.dense_width, model.dimensions),
+            ("colbert", spec.colbert_width, model.colbert_dimensions),
+        ):
+            if asked > has:
+                raise InvalidRequest(
+                    f"The collection asks for {leg}_dimensions {asked}, and {model.name} has {has}.",
+                    hint=f"Create one with {leg}_dimensions of at most {has}.",
+                )
+        return spec
 
 
 class Collection(Frozen):

@@ -105,7 +105,7 @@ def test_vectors_are_neither_compressed_nor_dictionary_encoded() -> None:
     columns = [made.row_group(0).column(n) for n in range(made.num_columns)]
     assert {column.compression for column in columns} == {"UNCOMPRESSED"}
     vectors = [c for c in columns if c.path_in_schema.startswith(("dense", "sparse", "colbert"))]
-    assert len(vectors) == 4
+    assert len(vectors) == 5
     assert not any("DICTIONARY" in encoding for column in vectors for encoding in column.encodings)
 
 

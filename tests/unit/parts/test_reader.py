@@ -238,7 +238,7 @@ def test_duckdb_sees_what_python_sees() -> None:
     with connect(store, LAYOUT) as connection:
         assert connection.execute("SELECT count(*), sum(token_count) FROM chunks").fetchone() == (9, 45)
         row = connection.execute(
-            "SELECT dense, sparse_ids, sparse_weights, trivet_colbert(colbert), metadata FROM chunks "
+            "SELECT dense, sparse_ids, sparse_weights, trivet_colbert(colbert, colbert_scale), metadata FROM chunks "
             "WHERE object_id = 'obj_1' AND ordinal = 1"
         ).fetchone()
         again = connection.execute("SELECT count(DISTINCT chunk_id) FROM chunks").fetchone()

@@ -7,10 +7,13 @@ import tracemalloc
 from typing import Any, BinaryIO
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.parts import OPTIONS
 from tests.unit.retrieval.world import World, model, random_legs, random_query
 from trivet.clock import ManualClock
 from trivet.encoder import Legs
@@ -63,6 +66,7 @@ objects = st.lists(
     rerank=st.booleans(),
     method=st.sampled_from(sorted(METHODS)),
     whole=st.booleans(),
+    outputs=st.sampled_from(list(OPTIONS.values())),
 )
 def test_exact_search_equals_brute_force_over_any_parts_and_row_groups(
     seed: int,
@@ -73,9 +77,10 @@ def test_exact_search_equals_brute_force_over_any_parts_and_row_groups(
     rerank: bool,
     method: str,
     whole: bool,
+    outputs: dict[str, Any],
 ) -> None:
     rng = np.random.default_rng(seed)
-    world = World()
+    world = World(outputs=Outputs(**outputs))
     for i, (n, parts, row_group_bytes) in enumerate(shapes):
         world.commit(f"o{i}", random_legs(rng, n), parts=parts, row_group_bytes=row_group_bytes)
     query = random_query(rng)
@@ -111,6 +116,22 @@ def test_maxsim_reads_the_row_groups_of_candidates_alone() -> None:
     assert (reranked.rows, reranked.rows_reranked) == (200, 2)
     assert without.bytes_read < size / 2
     assert without.bytes_read < reranked.bytes_read < without.bytes_read + 3 * 200_000 + (64 << 10) * 3
+
+
+def test_parts_that_are_older_than_the_column_of_scales_are_searched_as_before() -> None:
+    rng = np.random.default_rng(3)
+    world = World()
+    world.commit("a", random_legs(rng, 20), parts=2)
+    query = random_query(rng)
+    before = search(world, query).hits
+    for stored in list(world.store.list("")):
+        if stored.key.endswith(".parquet"):
+            sink = pa.BufferOutputStream()
+            whole = pq.read_table(pa.BufferReader(world.store.get(stored.key)[0]))
+            pq.write_table(whole.drop_columns(["colbert_scale"]), sink)
+            world.store.put(stored.key, sink.getvalue().to_pybytes())
+    assert all(hit.colbert is not None for hit in before)
+    assert search(world, query).hits == before
 
 
 def test_the_number_of_threads_changes_nothing() -> None:

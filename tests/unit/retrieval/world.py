@@ -10,6 +10,7 @@ import numpy as np
 
 from trivet.commit import publish
 from trivet.encoder import Legs
+from trivet.parts.outputs import shaped
 from trivet.parts.plan import input_hash, parts_hash
 from trivet.parts.writer import part_bytes
 from trivet.retrieval import QueryLegs
@@ -102,6 +103,8 @@ class World:
     prefix: str = "v1"
     namespace: str = "default"
     collection: str = "docs"
+    #: Of all that is committed without its own.
+    outputs: Outputs = field(default_factory=Outputs)
 
     @property
     def layout(self) -> Layout:
@@ -121,7 +124,7 @@ class World:
         tombstone: bool = False,
         passport: bool = True,
     ) -> Manifest:
-        outputs, identity, metadata = outputs or Outputs(), identity or model(), metadata or {}
+        outputs, identity, metadata = outputs or self.outputs, identity or model(), metadata or {}
         spec = Spec(pipeline=Pipeline(outputs=outputs), model=identity)
         self.store.put(self.layout.spec(spec.hash), dump(spec).encode())
         chunks = [chunk(object_id, i, generation) for i in range(len(legs))]
@@ -131,7 +134,8 @@ class World:
             if first == last:
                 continue
             rows = chunks[first:last]
-            body = part_bytes(rows, some(legs, first, last), spec, object_id, metadata, row_group_bytes=row_group_bytes)
+            stored = shaped(some(legs, first, last), outputs)
+            body = part_bytes(rows, stored, spec, object_id, metadata, row_group_bytes=row_group_bytes)
             digest = input_hash(rows, spec)
             key = self.layout.part(object_id, generation, shard, digest)
             sha256 = hashlib.sha256(body).hexdigest()
