@@ -36,7 +36,7 @@ ROWS: tuple[Row, ...] = (
         stage="all",
         what="SIGTERM of every worker every 20 s; each must end by itself with nothing held and nothing charged.",
         strikes=strikes.terminating(20.0),
-        tasks=500,
+        tasks=150,
     ),
     server_rows.valkey("valkey-term", "SIGTERM of Valkey, twice.", outages.restarting_valkey(signal.SIGTERM, 2, 10.0)),
     server_rows.valkey(
