@@ -73,8 +73,10 @@ def _run(rows: Sequence[Row], folder: Path, page: Path | None, *, compare: bool)
         order = [row.name for row in ROWS]
         _say(f"\n{report.table(lines, order)}")
         if page is not None:
-            kept = report.table({**report.written(page, "faults"), **lines}, order)
-            report.write(page, "faults", f"{_machine()}; the newest run of each row.\n\n{kept}")
+            kept = {**report.written(page, "faults"), **lines}
+            missing = ", ".join(name for name in order if name not in kept) or "none"
+            head = f"{_machine()}; the newest run of each row. Rows that never ran to their end: {missing}."
+            report.write(page, "faults", f"{head}\n\n{report.table(kept, order)}")
         if compare:
             tasks = sum(result.verdict.tasks for result in results)
             _say(f"plain Celery: {tasks} tasks, `kill -9` of one of two workers every {KILL_SECONDS:g} s.")
