@@ -8,6 +8,8 @@ without having cost the worker any credit; what this worker does not know yet is
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import time
 from typing import Any
 
@@ -124,6 +126,29 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc] # Kombu ships no types
         except ResponseError as error:
             log.warning("message.unnoted", error=str(error))
             VirtualQoS.append(self, message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        """Done with it."""
+        with self._credited(delivery_tag):
+            super().ack(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Done with it too, or back into its queue."""
+        with self._credited(delivery_tag):
+            super().reject(delivery_tag, requeue=requeue)
+
+    @contextmanager
+    def _credited(self, delivery_tag: str) -> Iterator[None]:
+        """Where Redis cannot be told, the message is one that was left behind, and no longer this worker's.
+
+        Kombu would go on counting it as in work. A worker without credit listens to no queue, and so never learns that
+        its connection is gone: one that was cut at this moment made an embed worker deaf for good.
+        """
+        try:
+            yield
+        except (RedisError, OSError) as error:
+            log.warning("message.not_told", error=str(error))
+            VirtualQoS.ack(self, delivery_tag)
 
     def put_off(self, delivery_tag: str, seconds: float) -> None:
         """Leave a message to whoever looks for messages left behind, in so many seconds. It costs no credit."""

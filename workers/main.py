@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from celery.signals import setup_logging, worker_process_init, worker_process_shutdown, worker_ready, worker_shutdown
+from celery.signals import (
+    setup_logging,
+    worker_before_create_process,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_ready,
+    worker_shutdown,
+)
 
 from trivet.broker import celery_ringer, make_app, queue_names
 from trivet.encoder import Encoder
@@ -147,8 +155,19 @@ def _follow_process_life(solo: bool) -> None:
         worker_shutdown.connect(close_now, weak=False)
         open_now()
     else:
+        worker_before_create_process.connect(share_memory, weak=False)
         worker_process_init.connect(open_now, weak=False)
         worker_process_shutdown.connect(close_now, weak=False)
+
+
+def share_memory(**_: Any) -> None:
+    """Before a fork: take what is loaded out of the collector's sight, in the children too.
+
+    A collection writes to every object that it looks at, and a page that is written to is no longer shared: without
+    this, parent and children end up with a copy each of all that was loaded before the fork.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _load_encoder(settings: Settings) -> Encoder:

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -186,30 +187,37 @@ def _run(here: Settings, load: Load, seconds: float, rate: float) -> list[dict[s
 
 
 def _memory(here: Settings) -> dict[str, float]:
-    """Private MiB by process name; children, also those that come and go, are counted together."""
+    """Anonymous MiB by process name; children, also those that come and go, are counted together.
+
+    What a process shares with the one that it was forked from counts for both: else a page that only ceases to be
+    shared would look like a leak. A parser's fork for one document, which ends with it, is left out.
+    """
     found: dict[str, float] = {}
     for process in status(here).processes:
         try:
             top = psutil.Process(process.pid)
-            found[process.name] = top.memory_full_info().uss / (1 << 20)
-            children = top.children(recursive=True)
+            found[process.name] = _anonymous(top)
+            children = top.children()
         except psutil.Error:
             continue
         for child in children:
-            try:
-                size = child.memory_full_info().uss / (1 << 20)
-            except psutil.Error:
-                continue
-            name = f"{process.name} children"
-            found[name] = found.get(name, 0.0) + size
+            with suppress(psutil.Error):
+                name = f"{process.name} children"
+                found[name] = found.get(name, 0.0) + sum(map(_anonymous, (child, *child.children())))
     return found
+
+
+def _anonymous(process: psutil.Process) -> float:
+    memory = process.memory_info()
+    # Where the system does not say what of it is files, that counts too.
+    return (memory.rss - getattr(memory, "shared", 0)) / (1 << 20)
 
 
 def table(samples: Sequence[dict[str, float]], minutes: float) -> tuple[str, list[str]]:
     """Markdown, and the names of processes that grew."""
     fifth = len(samples) // 5
     lines = [
-        f"{minutes:g} minutes, a sample every {_SAMPLE_SECONDS:g} s; private MiB.",
+        f"{minutes:g} minutes, a sample every {_SAMPLE_SECONDS:g} s; anonymous MiB.",
         "",
         "| process | second fifth, median | last fifth, median | growth | peak |",
         "|---|---|---|---|---|",

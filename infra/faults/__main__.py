@@ -28,7 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="say which rows there are")
     parser.add_argument("--tasks", type=int, default=0, help="tasks of each row, in place of its own number")
     parser.add_argument("--plain", action="store_true", help="the kill rows, and the same kills against plain Celery")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables into this page too")
+    parser.add_argument(
+        "--markdown",
+        type=Path,
+        metavar="FILE",
+        help="write the tables into this page too; rows that did not run now stay",
+    )
     options = parser.parse_args(arguments)
     if options.list:
         for row in ROWS:
@@ -50,7 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(rows: Sequence[Row], folder: Path, page: Path | None, *, compare: bool) -> int:
     results: list[Result] = []
     broken = False
-    tables = {}
     with shared_servers(folder) as base:
         for row in rows:
             _say(f"{row.name}: {row.what}")
@@ -65,18 +69,27 @@ def _run(rows: Sequence[Row], folder: Path, page: Path | None, *, compare: bool)
             _say(f"  {report.line(result)}")
             for violation in result.violations:
                 _say(f"  VIOLATED: {violation}")
-        tables["faults"] = report.table(results)
+        lines = report.rows(results)
+        order = [row.name for row in ROWS]
+        _say(f"\n{report.table(lines, order)}")
+        if page is not None:
+            kept = {**report.written(page, "faults"), **lines}
+            missing = ", ".join(name for name in order if name not in kept) or "none"
+            head = f"{_machine()}; the newest run of each row. Rows that never ran to their end: {missing}."
+            report.write(page, "faults", f"{head}\n\n{report.table(kept, order)}")
         if compare:
             tasks = sum(result.verdict.tasks for result in results)
             _say(f"plain Celery: {tasks} tasks, `kill -9` of one of two workers every {KILL_SECONDS:g} s.")
             found = plain.run_plain(base.redis_url, folder / "plain", tasks, KILL_SECONDS)
-            tables["plain"] = plain.table(found, results)
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    for name, table in tables.items():
-        _say(f"\n{table}")
-        if page is not None:
-            report.write(page, name, f"{machine}.\n\n{table}")
+            beside = plain.table(found, results)
+            _say(f"\n{beside}")
+            if page is not None:
+                report.write(page, "plain", f"{_machine()}.\n\n{beside}")
     return 1 if broken or any(result.violations for result in results) else 0
+
+
+def _machine() -> str:
+    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
 
 
 def _say(text: str) -> None:

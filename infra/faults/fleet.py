@@ -19,7 +19,7 @@ from trivet.settings import Settings
 from trivet.supervisor.workers import environment
 
 ROOT = Path(__file__).parent.parent.parent
-_READY_SECONDS = 120.0
+_READY_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)

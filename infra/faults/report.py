@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from infra.faults.scene import Result
@@ -24,10 +24,22 @@ _HEAD = (
 )
 
 
-def table(results: Sequence[Result]) -> str:
-    """A Markdown table."""
-    lines = [f"| {' | '.join(_HEAD)} |", "|" + "---|" * len(_HEAD)]
-    return "\n".join([*lines, *(f"| {' | '.join(_cells(result))} |" for result in results)])
+def rows(results: Sequence[Result]) -> dict[str, str]:
+    """A line of a Markdown table for each result, by the row's name."""
+    return {result.row.name: f"| {' | '.join(_cells(result))} |" for result in results}
+
+
+def table(lines: Mapping[str, str], order: Sequence[str]) -> str:
+    """A Markdown table of the lines in the order of these names; others are left out."""
+    head = [f"| {' | '.join(_HEAD)} |", "|" + "---|" * len(_HEAD)]
+    return "\n".join([*head, *(lines[name] for name in order if name in lines)])
+
+
+def written(page: Path, name: str) -> dict[str, str]:
+    """The lines of the table that stands between the marks of the page, by their first cell."""
+    text = page.read_text("utf-8") if page.exists() else ""
+    block = text.partition(f"<!-- {name} -->")[2].partition(f"<!-- /{name} -->")[0]
+    return {line.split("|")[1].strip(): line for line in block.splitlines() if line.startswith("| ")}
 
 
 def write(page: Path, name: str, text: str) -> None:

@@ -36,7 +36,7 @@ ROWS: tuple[Row, ...] = (
         stage="all",
         what="SIGTERM of every worker every 20 s; each must end by itself with nothing held and nothing charged.",
         strikes=strikes.terminating(20.0),
-        tasks=500,
+        tasks=150,
     ),
     server_rows.valkey("valkey-term", "SIGTERM of Valkey, twice.", outages.restarting_valkey(signal.SIGTERM, 2, 10.0)),
     server_rows.valkey(
@@ -65,7 +65,7 @@ ROWS: tuple[Row, ...] = (
     server_rows.s3("s3-409", "2 % of all writes to S3 are answered 409.", 0.02, "409", methods="PUT POST"),
     server_rows.s3("s3-lost-answers", "5 % of all writes to S3 are done, and the answer is lost.", 0.05, "drop after",
        methods="PUT POST"),
-    server_rows.s3("s3-slow", "10 % of all S3 requests take a second longer.", 0.1, "wait 1", tasks=300),
+    server_rows.s3("s3-slow", "10 % of all S3 requests take a second longer.", 0.1, "wait 1"),
     server_rows.s3_outage(),
     worker_rows.oom(),
     worker_rows.poison("prepare"),

@@ -37,7 +37,7 @@ def kill_sweep(every: float = KILL_SECONDS, tasks: int = 300) -> Row:
     )
 
 
-def s3(name: str, what: str, share: float, mishap: str, *, methods: str = "", tasks: int = 1000) -> Row:
+def s3(name: str, what: str, share: float, mishap: str, *, methods: str = "", tasks: int = 200) -> Row:
     """S3 misbehaves from the first task to the last."""
     policy = sometimes(share, mishap, Random(name), frozenset(methods.split()))
     return Row(
@@ -50,7 +50,7 @@ def s3(name: str, what: str, share: float, mishap: str, *, methods: str = "", ta
     )
 
 
-def s3_5xx(tasks: int = 1000) -> Row:
+def s3_5xx(tasks: int = 200) -> Row:
     """Server errors."""
     return s3("s3-5xx", "10 % of all S3 requests are answered 503, and not done.", 0.1, "503", tasks=tasks)
 

@@ -121,7 +121,8 @@ def test_what_is_for_people_has_no_json_and_cuts_no_key(cli: Run, source: Server
     assert made.status == OK
     assert "completed" in made.out
     assert "/manifest.json" in made.out
-    assert "embedding" in made.err or "committing" in made.err
+    # Which states it was seen in on its way depends on how fast the machine is: the last one does not.
+    assert made.err.splitlines()[-1].split()[2:4] == ["people.txt", "completed"]
     task_id = cli("tasks", "-c", "people", "--json").json[0]["task_id"]
     for arguments, expected in (
         (("tasks", "-c", "people"), task_id),

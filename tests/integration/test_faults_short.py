@@ -201,6 +201,14 @@ def test_a_table_takes_the_place_of_the_one_before_it(tmp_path: Path) -> None:
     assert page.read_text("utf-8") == "# Title\n\n<!-- faults -->\n\n| new |\n\n<!-- /faults -->\n\n## More\n"
 
 
+def test_rows_of_an_earlier_run_stay_in_the_page_until_they_run_again(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    order = ("one", "two", "three")
+    for run in ({"one": "| one | 1 |", "three": "| three | 1 |"}, {"two": "| two | 2 |", "three": "| three | 2 |"}):
+        report.write(page, "faults", report.table({**report.written(page, "faults"), **run}, order))
+    assert list(report.written(page, "faults").values())[1:] == ["| one | 1 |", "| two | 2 |", "| three | 2 |"]
+
+
 def test_every_row_has_a_name_of_its_own_and_a_line_in_the_guide() -> None:
     names = [row.name for row in ROWS]
     assert len(names) == len(set(names))

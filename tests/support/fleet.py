@@ -49,7 +49,7 @@ class Fleet:
                 start_new_session=True,
             )
         self.processes[name] = process
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not ready.exists():
             assert process.poll() is None, f"{name} ended:\n{self.log(name)}"
             assert time.monotonic() < deadline, f"{name} is not ready:\n{self.log(name)}"
