@@ -28,6 +28,9 @@ test: .venv/.dev model ## Every check and the whole test suite, on real Valkey a
 test-long: .venv/.dev model ## The tests that `make test` leaves out for their length
 	@.venv/bin/python -m pytest -n 2 -m long
 
+parity: .venv/.dev model ## 2,000 texts of every kind against FlagEmbedding, in every backend and dtype (about 15 min)
+	@.venv/bin/python -m pytest -q -s -n0 tests/parity/test_many_texts.py --parity-texts $(or $(TEXTS),2000) --timeout 3000
+
 check: .venv/.dev ## Lint, format, types and import rules
 	@infra/test.sh checks
 
@@ -88,4 +91,4 @@ $(MODEL_MADE): .venv/.runtime $(wildcard trivet/embedded/model*.py trivet/embedd
 	@.venv/bin/python -m trivet.embedded.model $(MODEL)
 	@touch $@
 
-.PHONY: help demo test test-long check up down bench big faults machine fit-heads evaluate-heads colbert-error install model clean overhead ledger-scale soak
+.PHONY: help demo test test-long parity check up down bench big faults machine fit-heads evaluate-heads colbert-error install model clean overhead ledger-scale soak

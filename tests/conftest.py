@@ -37,8 +37,9 @@ _PROXIES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy", "ftp_proxy"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--real-model FOLDER`: tests that run a small random model by default take this one."""
+    """`--real-model FOLDER`: tests that run a small random model by default take this one. `--parity-texts N`: more."""
     parser.addoption("--real-model", default="", help="folder of a model to use in place of small random ones")
+    parser.addoption("--parity-texts", type=int, default=40, help="how many texts are held against FlagEmbedding")
 
 
 @dataclass(frozen=True, slots=True)
