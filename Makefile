@@ -14,7 +14,7 @@ MODEL_MADE := $(STATE)/models/.embedded.made
 # The model that is built here answers for bge-m3, and says so in every passport. Where the real weights can be
 # had: make demo TRIVET_MODEL_ALIASES='{}'
 demo up bench soak: export TRIVET_MODEL_ALIASES ?= {"BAAI/bge-m3": "embedded"}
-demo up down bench soak: export TRIVET_STATE_DIR := $(STATE)
+demo up down bench bench-encoder soak: export TRIVET_STATE_DIR := $(STATE)
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-15s %s\n", $$1, $$2 }'
@@ -39,6 +39,11 @@ down: ## End what `make up` started
 
 bench: .venv/.dev model ## Measure the pipeline against the bare encoder
 	@.venv/bin/python -m infra.bench $(if $(WRITE),--write)
+
+# ENGINES="trivet openvino-int8": those alone, by the beginning of their names. ONLY="uniform load": those parts alone.
+bench-encoder: .venv/.dev model ## The encoder against every peer that installs (ENGINES=, ONLY=, ROUNDS=, AGAIN=1, WRITE=1)
+	@.venv/bin/python -m infra.bench.encoder $(addprefix --engine ,$(ENGINES)) $(addprefix --only ,$(ONLY)) \
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(AGAIN),--again) $(if $(WRITE),--write)
 
 overhead: .venv/.dev ## An empty task through the ledger against an empty task through bare Celery
 	@.venv/bin/python -m infra.bench.overhead
@@ -85,4 +90,4 @@ $(MODEL_MADE): .venv/.runtime $(wildcard trivet/embedded/model*.py trivet/embedd
 	@.venv/bin/python -m trivet.embedded.model $(MODEL)
 	@touch $@
 
-.PHONY: help demo test test-long check up down bench big faults machine fit-heads evaluate-heads install model clean overhead ledger-scale soak
+.PHONY: help demo test test-long check up down bench bench-encoder big faults machine fit-heads evaluate-heads install model clean overhead ledger-scale soak
