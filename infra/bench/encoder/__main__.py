@@ -59,9 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(bench: Bench, wanted: set[str], workloads: Sequence[Workload], rounds: int) -> None:
+    bench.rounds(workloads, rounds)
     if "load" in wanted:
         bench.loads()
-    bench.rounds(workloads, rounds)
     if "rows" in wanted:
         bench.rows()
     if "real" in wanted:

@@ -40,6 +40,8 @@ class Workload:
     reference: bool = True
     #: Workloads whose results are kept along with its first timing.
     kept: tuple[str, ...] = ()
+    #: No other engine stays loaded: attention over whole scores takes 13 GB here.
+    alone: bool = False
     #: Left out unless it is named.
     optional: bool = False
 
@@ -62,7 +64,7 @@ WORKLOADS = (
     Workload("queries", "24", (12,) * 8, "24 layers, 8 queries of 12 tokens", rounds=0),
     Workload("many", "6", _log_normal(32, 180, 0.8, 8, 1024), "6 layers, 32 texts, log-normal, median 180", rounds=2),
     Workload("long8", "6", (2048,) * 8, "6 layers, 8 × 2,048 tokens", rounds=2, reference=False),
-    Workload("long1", "6", (8192,), "6 layers, 1 × 8,192 tokens", rounds=2, reference=False),
+    Workload("long1", "6", (8192,), "6 layers, 1 × 8,192 tokens", rounds=2, reference=False, alone=True),
     # Whether each engine runs at all; only where it is asked for.
     Workload(
         "smoke",
