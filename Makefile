@@ -45,8 +45,9 @@ bench-encoder: .venv/.dev model ## The encoder against every peer that installs 
 	@.venv/bin/python -m infra.bench.encoder $(addprefix --engine ,$(ENGINES)) $(addprefix --only ,$(ONLY)) \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(AGAIN),--again) $(if $(WRITE),--write)
 
-bench-embed-stage: .venv/.dev model ## The embed stage, parts on S3, against the bare encoder (STAGE_MODEL=embedded, 6 or 24; ROUNDS=)
-	@.venv/bin/python -m infra.bench.embed_stage $(if $(STAGE_MODEL),--model $(STAGE_MODEL)) $(if $(ROUNDS),--rounds $(ROUNDS))
+bench-embed-stage: .venv/.dev model ## The embed stage, parts on S3, against the bare encoder (STAGE_MODEL=embedded, 6 or 24; ROUNDS=, WRITE=1)
+	@.venv/bin/python -m infra.bench.embed_stage $(if $(STAGE_MODEL),--model $(STAGE_MODEL)) \
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(WRITE),--write)
 
 overhead: .venv/.dev ## An empty task through the ledger against an empty task through bare Celery
 	@.venv/bin/python -m infra.bench.overhead

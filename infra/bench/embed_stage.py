@@ -1,6 +1,6 @@
 """What the embed stage costs beyond its encoder: staged shards in, parts on S3 out, against the bare encoder.
 
-python -m infra.bench.embed_stage [--model embedded|6|24] [--rounds 3] [--documents 0] [--markdown FILE]
+python -m infra.bench.embed_stage [--model embedded|6|24] [--rounds 3] [--documents 0] [--write]
 
 Real documents are prepared by a real worker on a real Valkey and a real S3, and held by a pause. Then embed workers,
 laid out as `trivet up` does, take them up: the clock runs from the end of the pause to the last shard that is done,
@@ -20,7 +20,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.bench.bare import run_bare
+from infra.bench.bare import ROOT, run_bare
+from infra.bench.encoder.table import PAGE, write
 from infra.bench.encoder.weights import model_folder
 from infra.demo.documents import Ready, provide
 from infra.demo.server import Site, serving
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", choices=["embedded", "6", "24"], default="embedded")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--documents", type=int, default=0, help="only so many, the smallest; 0 takes all")
-    parser.add_argument("--markdown", type=Path, help="write the table into this file too")
+    parser.add_argument("--write", action="store_true", help=f"write the table into {PAGE.relative_to(ROOT)}")
     options = parser.parse_args(arguments)
     given = Settings.load()
     documents = sorted(provide(given.state_dir / "cache", _say), key=lambda ready: ready.path.stat().st_size)
@@ -82,8 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found = [_round(here, number, documents, site) for number in range(options.rounds)]
     text = table(found, options.model)
     print(text)  # noqa: T201 - a command's output
-    if options.markdown:
-        options.markdown.write_text(text + "\n")
+    if options.write:
+        title = f"## The embed stage against the bare encoder, model {options.model}"
+        write(PAGE, f"{title}\n\n{text}", f"embed stage {options.model}")
     return 0
 
 

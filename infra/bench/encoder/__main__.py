@@ -13,17 +13,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from infra.bench.encoder.driver import Bench
 from infra.bench.encoder.engines import ENGINES, Spec
-from infra.bench.encoder.table import page, write
+from infra.bench.encoder.parent import ROOT
+from infra.bench.encoder.table import PAGE, page, write
 from infra.bench.encoder.workloads import WORKLOADS, Workload
 from trivet.settings import Settings
 
-ROOT = Path(__file__).parents[3]
 _PARTS = ("load", "rows", "real")
-_PAGE = ROOT / "docs" / "encoder-benchmarks.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--engine", action="append", default=[], help="its name or the beginning of it; all")
     parser.add_argument("--only", action="append", default=[], choices=[*_PARTS, *names, "none"], help="part to run")
     parser.add_argument("--again", action="store_true", help="measure the chosen engines and parts anew")
-    parser.add_argument("--write", action="store_true", help=f"write the tables into {_PAGE.relative_to(ROOT)}")
+    parser.add_argument("--write", action="store_true", help=f"write the tables into {PAGE.relative_to(ROOT)}")
     options = parser.parse_args(arguments)
     settings = Settings.load()
     embedded = (settings.models_folder / "embedded").absolute()
@@ -54,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = page(bench)
     print(text)  # noqa: T201 - a command's output
     if options.write:
-        write(_PAGE, text)
+        write(PAGE, text)
     return 0
 
 

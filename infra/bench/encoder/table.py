@@ -11,21 +11,24 @@ from pathlib import Path
 from infra.bench.encoder import quality
 from infra.bench.encoder.driver import Bench
 from infra.bench.encoder.engines import BY_NAME, ENGINES, REFERENCE, Spec
+from infra.bench.encoder.parent import ROOT
 from infra.bench.encoder.records import Record
 from infra.bench.encoder.weights import MODELS
 from infra.bench.encoder.workloads import BY_NAME as WORKLOADS_BY_NAME
 from infra.bench.encoder.workloads import WORKLOADS, Workload, flops
 
-_BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
+PAGE = ROOT / "docs" / "encoder-benchmarks.md"
 _NONE = "–"
 
 
-def write(path: Path, text: str) -> None:
-    """Put the tables between the markers of the page, or at its end where it has none."""
+def write(path: Path, text: str, name: str = "measured") -> None:
+    """Put a text between the markers of that name on the page, or at its end where it has none."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     page = path.read_text(encoding="utf-8")
-    before, _, rest = page.partition(_BEGIN)
-    after = rest.partition(_END)[2]
-    path.write_text(f"{before.rstrip()}\n\n{_BEGIN}\n\n{text}\n{_END}\n{after.lstrip()}", encoding="utf-8")
+    before, _, rest = page.partition(begin)
+    after = rest.partition(end)[2].strip()
+    parts = [before.rstrip(), begin, text.strip(), end, after]
+    path.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
 
 
 def page(bench: Bench) -> str:
