@@ -38,9 +38,17 @@ def build(folder: Path, variant: str, built: Path) -> None:
         )
     fused = _fuse(raw, built / ("fused.onnx" if variant == "int8" else _MODEL))
     if variant == "int8":
+        import onnx  # type: ignore[import-not-found]
         from onnxruntime.quantization import QuantType, quantize_dynamic  # type: ignore[import-not-found]
 
-        quantize_dynamic(fused, built / _MODEL, weight_type=QuantType.QInt8, use_external_data_format=True)
+        # Shape inference knows no fused attention, so it must be told what comes out of it.
+        quantize_dynamic(
+            fused,
+            built / _MODEL,
+            weight_type=QuantType.QInt8,
+            use_external_data_format=True,
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+        )
     for path in built.iterdir():
         if not path.name.startswith(_MODEL):
             path.unlink()
