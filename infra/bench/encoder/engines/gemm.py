@@ -81,8 +81,9 @@ class Bare:
 
     def encode(self, texts: Sequence[str]) -> None:  # noqa: ARG002 - only how long it takes counts
         """All products in sequence."""
-        for product in self._products:
-            product()
+        with torch.inference_mode():
+            for product in self._products:
+                product()
 
     def arrays(self, made: Any) -> Arrays:
         """There are no results."""
