@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     engines = _chosen(options.engine)
     wanted = set(options.only) or {*_PARTS, *(workload.name for workload in WORKLOADS if not workload.optional)}
     workloads = [workload for workload in WORKLOADS if workload.name in wanted]
-    bench = Bench((settings.state_dir / "bench").absolute(), embedded, engines)
+    home = (settings.state_dir / "bench").absolute()
+    bench = Bench(home, embedded, engines)
     if options.again:
         _forget(bench, engines, wanted)
     try:
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     finally:
         bench.close()
+    bench.records.write_results(home / "encoder" / "results.json")
     text = page(bench)
     print(text)  # noqa: T201 - a command's output
     if options.write:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +44,9 @@ class Records:
         draft.write_text("".join(json.dumps(record) + "\n" for record in self._all), encoding="utf-8")
         draft.replace(self._path)
 
-    def engines(self, names: Sequence[str]) -> Iterator[str]:
-        """Those of `names` that anything is known of, in that order."""
-        known = {record.get("engine") for record in self._all}
-        return (name for name in names if name in known)
-
     def write_results(self, path: Path) -> None:
         """All of them as one JSON document."""
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(self._all, indent=1) + "\n", encoding="utf-8")
 
     def _of(self, kind: str) -> Iterator[Record]:
