@@ -103,12 +103,20 @@ class Bench:
     def rounds(self, workloads: Sequence[Workload], count: int) -> None:
         """All workloads in every round, all engines in turn for each."""
         for model in MODELS:
-            of_model = [workload for workload in workloads if workload.model == model]
+            of_model = [workload for workload in workloads if workload.model == model and workload.rounds]
+            if of_model:
+                self._set_up(model)
             for number in range(count):
                 for workload in of_model:
                     if number < workload.rounds:
                         self._visit(workload, number)
             self._pool.close()
+
+    def _set_up(self, model: str) -> None:
+        """Install and convert before anything is timed, and while nothing is loaded: converting takes up to 10 GB."""
+        for spec in self._of(model):
+            with self._noted(spec, model, "setup"):
+                self.place(spec, model)
 
     def _visit(self, workload: Workload, number: int) -> None:
         """Every engine that lacks this round, one after the other, and FlagEmbedding with them."""
@@ -216,7 +224,7 @@ class Bench:
             yield
         except EngineFailed as error:
             self._failed.add((spec.name, model))
-            self.records.add("failed", engine=spec.name, version=version_of(spec), what=what, reason=str(error))
+            self.records.add("failed", engine=spec.name, model=model, what=what, reason=str(error))
             _say(f"{spec.name} on {what}: {error}")
 
     def close(self) -> None:

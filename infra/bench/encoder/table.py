@@ -248,15 +248,20 @@ def _absent(bench: Bench) -> str:
     lines = []
     for spec in ENGINES:
         last = bench.records.last("failed", engine=spec.name)
-        if last is None:
-            continue
-        kinds = ("time", "load", "rows", "saved")
-        newer = any(bench.current(kind, spec, workload=last["what"]) for kind in kinds) or any(
-            bench.current(kind, spec) for kind in kinds if kind == last["what"]
-        )
-        if not newer:
+        if last is not None and not _done_since(bench, spec, last):
             lines.append(f"- {spec.name} ({last['what']}): {last['reason']}")
     return "\n".join(["### Not measured, and why", "", *lines]) if lines else ""
+
+
+def _done_since(bench: Bench, spec: Spec, failed: Record) -> bool:
+    """Whether what failed has a figure by now."""
+    what = failed["what"]
+    if what == "setup":
+        done = bench.current("time", spec)
+        return any(WORKLOADS_BY_NAME[record["workload"]].model == failed["model"] for record in done)
+    if what in WORKLOADS_BY_NAME:
+        return any(bench.current(kind, spec, workload=what) for kind in ("time", "saved"))
+    return bool(bench.current(what, spec))
 
 
 def _notes() -> str:
