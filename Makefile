@@ -14,10 +14,10 @@ MODEL_MADE := $(STATE)/models/.embedded.made
 # The model that is built here answers for bge-m3, and says so in every passport. Where the real weights can be
 # had: make demo TRIVET_MODEL_ALIASES='{}'
 demo up bench soak: export TRIVET_MODEL_ALIASES ?= {"BAAI/bge-m3": "embedded"}
-demo up down bench soak colbert-error: export TRIVET_STATE_DIR := $(STATE)
+demo up down bench bench-encoder bench-embed-stage soak colbert-error: export TRIVET_STATE_DIR := $(STATE)
 
 help: ## What can be made
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-15s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-18s %s\n", $$1, $$2 }'
 
 demo: model ## Start everything, ingest a mixed set of documents, query them, and end everything
 	@.venv/bin/python -m infra.demo
@@ -42,6 +42,15 @@ down: ## End what `make up` started
 
 bench: .venv/.dev model ## Measure the pipeline against the bare encoder
 	@.venv/bin/python -m infra.bench $(if $(WRITE),--write)
+
+# ENGINES="trivet openvino-int8": those alone, by the beginning of their names. ONLY="uniform load": those parts alone.
+bench-encoder: .venv/.dev model ## The encoder against every peer that installs (ENGINES=, ONLY=, ROUNDS=, AGAIN=1, WRITE=1)
+	@.venv/bin/python -m infra.bench.encoder $(addprefix --engine ,$(ENGINES)) $(addprefix --only ,$(ONLY)) \
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(AGAIN),--again) $(if $(WRITE),--write)
+
+bench-embed-stage: .venv/.dev model ## The embed stage, parts on S3, against the bare encoder (STAGE_MODEL=embedded, 6 or 24; ROUNDS=, WRITE=1)
+	@.venv/bin/python -m infra.bench.embed_stage $(if $(STAGE_MODEL),--model $(STAGE_MODEL)) \
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(WRITE),--write)
 
 overhead: .venv/.dev ## An empty task through the ledger against an empty task through bare Celery
 	@.venv/bin/python -m infra.bench.overhead
@@ -91,4 +100,4 @@ $(MODEL_MADE): .venv/.runtime $(wildcard trivet/embedded/model*.py trivet/embedd
 	@.venv/bin/python -m trivet.embedded.model $(MODEL)
 	@touch $@
 
-.PHONY: help demo test test-long parity check up down bench big faults machine fit-heads evaluate-heads colbert-error install model clean overhead ledger-scale soak
+.PHONY: help demo test test-long parity check up down bench bench-encoder bench-embed-stage big faults machine fit-heads evaluate-heads colbert-error install model clean overhead ledger-scale soak

@@ -6,10 +6,8 @@ python -m infra.bench [--rounds 3] [--copies 2] [--accepts 5000] [--write]
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,13 +17,13 @@ from pathlib import Path
 
 import psutil
 
+from infra.bench.bare import run_bare
 from infra.bench.report import Figures, Memory, Round, table, write
 from infra.demo.documents import Ready, provide
 from infra.demo.server import Site, serving
 from trivet.client import Trivet
 from trivet.settings import Settings
 from trivet.supervisor import running, status
-from trivet.supervisor.workers import environment, worker_specs
 from trivet.values import TaskState
 
 ROOT = Path(__file__).parent.parent.parent
@@ -38,16 +36,6 @@ class Whole:
     seconds: float
     chunks: int
     tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Bare:
-    """One run of the encoders alone; the time is that of the slowest."""
-
-    seconds: float
-    chunks: int
-    tokens: int
-    encoder: str
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,7 +72,7 @@ def _measure(here: Settings, documents: Sequence[Ready], site: Site, rounds: int
     for number in range(rounds):
         collection = f"round-{number}"
         whole = _whole(client, collection, documents, site)
-        bare = _bare(here, collection)
+        bare = run_bare(here, collection)
         assert (bare.chunks, bare.tokens) == (whole.chunks, whole.tokens), "the same chunks on both sides"
         found.append(Round(whole.seconds, bare.seconds, whole.chunks, whole.tokens))
         _say(f"round {number + 1}: whole {whole.seconds:.2f} s, bare {bare.seconds:.2f} s, {whole.tokens} tokens")
@@ -112,36 +100,6 @@ def _whole(client: Trivet, collection: str, documents: Sequence[Ready], site: Si
     bad = [view for view in views if view.state is not TaskState.COMPLETED]
     assert not bad, f"{bad[0].object_id} is {bad[0].state}: {bad[0].error}"
     return Whole(seconds, sum(view.chunks for view in views), sum(view.tokens for view in views))
-
-
-def _bare(here: Settings, collection: str) -> Bare:
-    """The same chunks through encoders alone, in the same layout of processes and threads."""
-    specs = [spec for spec in worker_specs(here) if "embed" in spec.argv]
-    ran = [
-        subprocess.Popen(  # noqa: S603 - our own module, with our own arguments
-            [sys.executable, "-m", "infra.bench.bare", collection, str(number), str(len(specs))],
-            cwd=ROOT,
-            env={**environment(here, os.environ), **spec.env},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for number, spec in enumerate(specs)
-    ]
-    for process in ran:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n", "the bare encoder did not start"
-    for process in ran:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    answers = [json.loads(process.communicate()[0]) for process in ran]
-    return Bare(
-        seconds=max(float(answer["seconds"]) for answer in answers),
-        chunks=sum(int(answer["chunks"]) for answer in answers),
-        tokens=sum(int(answer["tokens"]) for answer in answers),
-        encoder=f"{answers[0]['encoder']}, {len(specs)} processes",
-    )
 
 
 def _accept_rate(here: Settings, count: int) -> float:
