@@ -21,7 +21,7 @@ _SCORES = 1 << 20
 def attend(qkv: Tensor, batch: Batch, heads: int) -> Tensor:
     """[rows, 3h] queries (scaled already), keys and values → [rows, h], zeros after the texts.
 
-    At least `ALIGNED` rows must follow the texts, of finite numbers, which change nothing.
+    At least `ALIGNED` rows must follow the texts. They change nothing, whatever they hold.
     """
     width = qkv.shape[1] // 3 // heads
     views = qkv.view(len(qkv), 3, heads, width).permute(1, 2, 0, 3)
@@ -39,12 +39,14 @@ def _product(views: Tensor, length: int, target: Tensor) -> None:
     """As two matrix products with the scores between them; a few heads at a time. [3, heads, …, width] → target."""
     rows = -(-length // ALIGNED) * ALIGNED
     query, key, value = views[:, :, :rows]
+    if rows > length:
+        # The rows after the text are the next one's: nothing of it may come in, not even a number that is none.
+        value = functional.pad(value[:, :length], (0, 0, 0, rows - length))
     heads = len(query)
     group = max(1, min(heads, _SCORES // rows**2))
     for at in range(0, heads, group):
         part = slice(at, at + group)
         scores = torch.bmm(query[part], key[part].transpose(1, 2))
-        # The rows after the text are the next one's.
         scores[:, :, length:] = -torch.inf
         target[part] = torch.bmm(torch.softmax(scores, -1, out=scores), value[part])[:, :length]
 

@@ -38,7 +38,7 @@ def test_attention_is_that_of_each_text_alone_whatever_lies_behind_it(lengths: l
     generator = torch.Generator().manual_seed(len(lengths))
     heads, width, total = 4, 8, sum(lengths)
     qkv = torch.randn((total + ALIGNED, 3 * heads * width), generator=generator)
-    qkv[total:] *= 1e4
+    qkv[total:] = torch.nan
     mixed = attend(qkv, batch_of(lengths), heads)
     start = 0
     for length in lengths:
@@ -47,6 +47,14 @@ def test_attention_is_that_of_each_text_alone_whatever_lies_behind_it(lengths: l
         assert torch.allclose(mixed[start : start + length], wanted.transpose(0, 1).flatten(1), atol=1e-5)
         start += length
     assert torch.isfinite(mixed).all()
+
+
+@pytest.mark.parametrize("lengths", [[5, 40, 70], [40, 3, 41], [33, 1030, 34]])
+def test_a_text_of_numbers_that_are_none_spoils_no_other(lengths: list[int]) -> None:
+    qkv = torch.randn((sum(lengths) + ALIGNED, 3 * 32), generator=torch.Generator().manual_seed(1))
+    qkv[lengths[0] : lengths[0] + lengths[1]] = torch.nan
+    finite = torch.isfinite(attend(qkv, batch_of(lengths), 4)).all(dim=1)[: sum(lengths)]
+    assert finite.tolist() == [True] * lengths[0] + [False] * lengths[1] + [True] * lengths[2]
 
 
 def test_quantised_rows_are_off_by_half_a_step_at_most() -> None:
