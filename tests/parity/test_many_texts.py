@@ -33,7 +33,8 @@ TOLERANCES = {
     ("packed", "fp32"): (1e-5, 0.999999),
     ("transformers", "fp32"): (1e-5, 0.999999),
     ("packed", "bf16"): (0.1, 0.999),
-    ("packed", "int8"): (0.25, 0.98),
+    # A single token may turn by a lot: 0.44 was seen in a text of emoji, on the embedded model.
+    ("packed", "int8"): (0.6, 0.995),
 }
 ODD = ["", " ", "\n\t", "a", "。", "👩‍👩‍👧‍👦", "🏴‍☠️ 🇩🇪 👍🏽", "\x00\x01\x1f\x7f", "\ufeff\u200b\u200e\u2028"]
 ODD += ["e\u0301\u0323", "﷽", "<s></s><mask>"]
