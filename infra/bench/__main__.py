@@ -26,6 +26,7 @@ from trivet.client import Trivet
 from trivet.settings import Settings
 from trivet.supervisor import running, status
 from trivet.supervisor.workers import environment, worker_specs
+from trivet.tuning import tuned
 from trivet.values import TaskState
 
 ROOT = Path(__file__).parent.parent.parent
@@ -116,6 +117,7 @@ def _whole(client: Trivet, collection: str, documents: Sequence[Ready], site: Si
 
 def _bare(here: Settings, collection: str) -> Bare:
     """The same chunks through encoders alone, in the same layout of processes and threads."""
+    here = tuned(here)
     specs = [spec for spec in worker_specs(here) if "embed" in spec.argv]
     ran = [
         subprocess.Popen(  # noqa: S603 - our own module, with our own arguments
