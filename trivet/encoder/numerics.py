@@ -38,11 +38,11 @@ class Tolerance:
 
 #: dtype → its tolerance; figures and commands in docs/encoder.md.
 TOLERANCES = {
-    # Eight bits of mantissa: what it loses is rounding, so this is what is aimed at and shown, not a reason to stop.
+    # What it loses is rounding, so this is what is aimed at and shown, and no reason to stop.
     "bf16": Tolerance(dense_cosine_min=0.9995, maxsim_gap=0.005, strict=False),
-    # Random weights of 24 layers, the hardest case measured, stay inside with room; one activation far above all
-    # others, as some fine-tunes have it, takes the scale of its whole row and falls out.
-    "int8": Tolerance(dense_cosine_min=0.98, maxsim_gap=0.03, strict=True),
+    # The hardest case measured, 24 layers of random weights, has .9983 and .0134. This leaves room for other models;
+    # one activation far above all others, which takes the scale of its whole row, falls outside.
+    "int8": Tolerance(dense_cosine_min=0.99, maxsim_gap=0.03, strict=True),
 }
 
 

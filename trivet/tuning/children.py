@@ -26,6 +26,8 @@ class Child:
             stdout=subprocess.PIPE,
             env=environment(mine, os.environ) | {"OMP_WAIT_POLICY": "PASSIVE"},
             text=True,
+            # Ctrl-C is for the parent, which ends it.
+            start_new_session=True,
         )
         self._send(json.dumps(list(lengths)))
 

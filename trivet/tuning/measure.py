@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 
 from trivet.clock import Clock
@@ -34,10 +35,11 @@ BUDGETS = (512, 1024, 2048, 4096, 8192)
 _DTYPES = {False: ("fp32", "bf16", "int8"), True: ("fp32", "fp16", "bf16")}
 #: Chunks as prepare makes them: around 400 tokens, at most 512 (log-normal, by the standard deviation of the log).
 _CHUNK_TOKENS, _CHUNK_SPREAD, _CHUNK_MOST = 400, 0.35, 512
-#: Of two ways that are closer than this the more precise, the smaller or the one with fewer processes is chosen:
-#: medians of one and the same way differ so much between runs.
+#: Of ways that are closer than this the more precise, then the one with fewer processes is chosen, and the built-in
+#: budget, then the smaller one: a difference that small is none that a second run would find again.
 _TIE = 0.03
 _FEWEST_ROUNDS, _MOST_ROUNDS = 3, 15
+_ROUND_TOKENS = 2048
 #: Each holds weights of its own.
 _MOST_PROCESSES = 16
 #: Share of the free memory that may be taken.
@@ -95,20 +97,22 @@ class _Bench:
             for child in more:
                 child.loaded()
 
-    def measure(self, ways: Sequence[Way], tokens: int, seconds: float) -> dict[Way, list[float]]:
+    def measure(self, ways: Sequence[Way], seconds: float, *, whole_batches: bool) -> dict[Way, list[float]]:
         """Tokens/s by way and round: at least three rounds, and more until `seconds` are over.
 
-        In a round every process of a way computes `tokens` tokens, or one batch where that is more. Before them comes
-        one that is short and does not count: kernels are compiled in it. A way that runs out of memory is left out.
+        In a round every process of a way computes up to `_ROUND_TOKENS`, less where the machine is too slow for that;
+        with `whole_batches` at least one full batch. Before them comes a short round that does not count: kernels are
+        compiled in it. A way that runs out of memory is left out.
         """
+        tokens = min(BUDGETS)
         rates: dict[Way, list[float]] = {way: [] for way in ways}
-        end = math.inf
+        begin, end = self.clock.monotonic(), math.inf
         for number in range(_MOST_ROUNDS + 1):
             if number > _FEWEST_ROUNDS and self.clock.monotonic() >= end:
                 break
             turn = number % len(ways)
             for way in filter(rates.__contains__, [*ways[turn:], *ways[:turn]]):
-                rate = self._rate(way, max(tokens, way.forward_tokens) if number else min(BUDGETS))
+                rate = self._rate(way, max(tokens, way.forward_tokens) if number and whole_batches else tokens)
                 if rate is None:
                     del rates[way]
                     self.notes.append(f"{way} was left out: no memory for it.")
@@ -116,13 +120,14 @@ class _Bench:
                     rates[way].append(rate)
             if number == 0:
                 end = self.clock.monotonic() + seconds
+                affordable = tokens * seconds / _FEWEST_ROUNDS / (self.clock.monotonic() - begin)
+                tokens = min(max(tokens, int(affordable)), _ROUND_TOKENS)
         return rates
 
     def _rate(self, way: Way, tokens: int) -> float | None:
-        count, total = 0, 0
-        while total < tokens and count < len(self.lengths):
-            total += self.lengths[count]
-            count += 1
+        # Never over: a text more than fits into a batch would be a batch of its own.
+        sums = list(accumulate(self.lengths))
+        count = max(1, sum(end <= tokens for end in sums))
         batches = pack(self.lengths[:count], way.forward_tokens, padded=self.loaded[way.dtype].padded)
         order = Order(threads=way.threads, batches=tuple(map(tuple, batches)))
         running = self.children[way.dtype][: way.processes]
@@ -130,7 +135,7 @@ class _Bench:
             child.start(order)
         took = [child.seconds() for child in running]
         slowest = max((one if one is not None else math.inf) for one in took)
-        return None if math.isinf(slowest) else total * len(running) / slowest
+        return None if math.isinf(slowest) else sums[count - 1] * len(running) / slowest
 
     def _child(self, dtype: str) -> Child:
         return self.stack.enter_context(Child(self.settings, dtype, self.lengths))
@@ -156,13 +161,13 @@ def tune(settings: Settings, *, seconds: float, allow_int8: bool, clock: Clock, 
         start = Settings.model_fields["forward_tokens"].default
         progress(f"Measuring {', '.join(bench.loaded)} in {len(layouts)} layouts")
         ways = [Way(dtype, *layout, start) for dtype in bench.loaded for layout in layouts]
-        figures = _figures(bench.measure(ways, start, seconds * _FIRST_STEP))
+        figures = _figures(bench.measure(ways, seconds * _FIRST_STEP, whole_batches=False))
         best = _choose(figures, _eligible(settings, bench, allow_int8=allow_int8))
         progress(f"Measuring budgets with {best.dtype}, {best.processes} × {best.threads} threads")
         tried = _budgets(best, seconds * (1 - _FIRST_STEP), bench.notes)
         ways = [Way(best.dtype, best.processes, best.threads, budget) for budget in tried]
-        budgets = _figures(bench.measure(ways, start, seconds * (1 - _FIRST_STEP)))
-    chosen = first_of_best(sorted(budgets, key=lambda figure: figure.forward_tokens))
+        budgets = _figures(bench.measure(ways, seconds * (1 - _FIRST_STEP), whole_batches=True))
+    chosen = first_of_best(sorted(budgets, key=lambda figure: (figure.forward_tokens != start, figure.forward_tokens)))
     default = (next(iter(bench.loaded.values())).default_dtype, *_default_layout(settings))
     return Tuning(
         place=here,
@@ -236,7 +241,7 @@ def _budgets(best: Figure, seconds: float, notes: list[str]) -> list[int]:
     tried: list[int] = []
     spent = 0.0
     for budget in BUDGETS:
-        spent += _FEWEST_ROUNDS * max(budget, best.forward_tokens) * best.processes / best.tokens_per_second
+        spent += _FEWEST_ROUNDS * budget * best.processes / best.tokens_per_second
         if budget > best.forward_tokens and spent > seconds:
             notes.append(f"Budgets from {budget} tokens on were not measured: too long; give more --seconds.")
             break
