@@ -46,7 +46,12 @@ def test_the_import_path_is_the_path_from_the_root(package: str) -> None:
 
 def test_only_the_settings_read_the_environment() -> None:
     """Others may hand it on to a child process, which is what these few do."""
-    passing_on = {"trivet/supervisor/control.py", "trivet/supervisor/__main__.py", "trivet/cli/system.py"}
+    passing_on = {
+        "trivet/supervisor/control.py",
+        "trivet/supervisor/__main__.py",
+        "trivet/cli/system.py",
+        "trivet/tuning/children.py",
+    }
     readers = {
         str(path.relative_to(ROOT))
         for package in ("trivet", "tasks", "workers", "producers")

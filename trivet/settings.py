@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     device: str = "auto"
     #: auto, fp32, bf16, fp16 or int8 (linear layers alone, on a CPU), where a spec says auto.
     dtype: str = "auto"
+    #: Run a dtype although what it loses on this model is outside of its tolerance; the passport says so.
+    force_dtype: bool = False
     #: auto (packed on a CPU, transformers on CUDA), packed or transformers.
     encoder_backend: str = "auto"
     #: Tokens of one forward pass.

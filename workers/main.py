@@ -33,6 +33,7 @@ from trivet.stages.prepare import warm
 from trivet.stages.process import StageProcess, close_current, current, opens_with
 from trivet.stores import open_store
 from trivet.stores.selftest import check_conditional_writes
+from trivet.tuning import tuned
 from workers.draining import DrainFile, solo_stopping
 from workers.loops import roles_loops, run_loops
 
@@ -84,6 +85,8 @@ def _loop(settings: Settings, roles: Sequence[Role]) -> int:
 
 def _work(settings: Settings, roles: Sequence[Stage], concurrency: int) -> int:
     solo = Stage.EMBED in roles
+    if solo:
+        settings = tuned(settings)
     # Without conditional writes a commit is not atomic, and no worker may find that out later than here.
     store = open_store(settings)
     store.ensure_bucket()

@@ -23,6 +23,7 @@ from trivet.settings import Settings
 from trivet.stores import ObjectStore, open_store
 from trivet.stores.layout import Layout
 from trivet.supervisor.workers import environment, worker_specs
+from trivet.tuning import tuned
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -39,6 +40,7 @@ class Bare:
 
 def run_bare(here: Settings, collection: str) -> Bare:
     """The chunks of a collection through encoders alone, with the processes and threads that `trivet up` has."""
+    here = tuned(here)
     specs = [spec for spec in worker_specs(here) if "embed" in spec.argv]
     ran = [
         subprocess.Popen(  # noqa: S603 - our own module, with our own arguments

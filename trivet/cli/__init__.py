@@ -28,6 +28,7 @@ from trivet.cli import (
     search,
     system,
     tasks,
+    tune,
     verbs,
 )
 from trivet.cli.common import Common, start_hint, warn_of_unknown_variables
@@ -103,6 +104,7 @@ for _group in (
     endpoints,
     search,
     models,
+    tune,
     repair,
     doctor,
     audit,

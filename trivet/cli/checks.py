@@ -67,6 +67,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
     yield from _guarded("ledger", lambda: _ledger(settings))
     yield from _guarded("S3", lambda: _s3(settings))
     yield from _guarded("model", lambda: _model(settings))
+    yield from _guarded("tuning", lambda: _tuning(settings))
     yield from _guarded("workers", lambda: _workers(settings))
     with suppress(LedgerUnavailable):  # Then the check of Redis has said so.
         yield from _guarded("garbage collection", lambda: _gc(settings), LedgerUnavailable)
@@ -175,6 +176,20 @@ def _model(settings: Settings) -> Iterator[Finding]:
             f"{settings.embed_model} is answered by {identity.name}",
             "Passports name the one that ran.",
         )
+
+
+def _tuning(settings: Settings) -> Iterator[Finding]:
+    """What was measured on this machine, and how much of it counts beside explicit settings."""
+    from trivet.tuning import find, in_force
+
+    tuning, why = find(settings)
+    if tuning is None:
+        hint = "Measure this machine: trivet tune encoder"
+        yield Finding("tuning", "warning" if why else "ok", why or "none: built-in defaults", hint)
+        return
+    used = in_force(settings, tuning)
+    values = ", ".join(f"{name} {value}" for name, value in used.items()) or "nothing, since all of it is set"
+    yield Finding("tuning", "ok", f"in force of what was measured at {tuning.measured_at}: {values}")
 
 
 def _workers(settings: Settings) -> Iterator[Finding]:

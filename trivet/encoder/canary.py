@@ -1,8 +1,9 @@
-"""A few texts in ten scripts, and how far an encoder is from fp32 on them: the parity figure of a passport."""
+"""A few texts in ten scripts, and how far an encoder is from fp32 on them: what a passport says of it."""
 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from trivet.encoder import Legs
 from trivet.encoder.attention import attend
@@ -17,10 +19,12 @@ from trivet.encoder.compare import differences
 from trivet.encoder.files import Notes
 from trivet.encoder.heads import Batch, Heads
 from trivet.encoder.layers import PackedForward
+from trivet.encoder.numerics import numerics
 from trivet.encoder.onednn import PlainLinear
 from trivet.encoder.packed import blocks
 from trivet.encoder.tokenizer import Tokenizer
 from trivet.ids import digest
+from trivet.values import Frozen, Numerics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,8 +41,18 @@ def canary_texts() -> dict[str, str]:
     return texts
 
 
-def measured(encoder: TorchEncoder, state: Mapping[str, Tensor], tokenizer: Tokenizer, state_dir: Path) -> float | None:
-    """Largest absolute difference of any leg to a plain fp32 pass on this machine's CPU, over the canary texts.
+class Measured(Frozen):
+    """How far an encoder is from a plain fp32 pass on this machine's CPU, over the canary texts."""
+
+    #: Largest absolute difference of any leg.
+    parity: float
+    numerics: Numerics
+
+
+def measured(
+    encoder: TorchEncoder, state: Mapping[str, Tensor], tokenizer: Tokenizer, state_dir: Path
+) -> Measured | None:
+    """Hold the encoder against fp32.
 
     Measured when these files, libraries, backend, dtype and device come together for the first time (a second for a
     model of bge-m3's size), and kept in `state_dir`. None for an activation that the plain pass does not compute.
@@ -48,15 +62,19 @@ def measured(encoder: TorchEncoder, state: Mapping[str, Tensor], tokenizer: Toke
     known = encoder.passport
     key = digest([known.checksums, known.library_versions, known.backend, known.dtype, known.device], 32)
     notes = Notes(state_dir / "parity.json")
-    noted = notes.get(key)
-    if isinstance(noted, float):
-        return noted
-    limit = encoder.identity.max_tokens
-    rows = [ids[:limit] for ids in tokenizer.encode(list(canary_texts().values()), "passage")]
-    gaps = differences(encoder.encode(rows, colbert_fp32=True), _plain(encoder, state, tokenizer, rows))
-    figure = max(gaps.values())
-    notes.put(key, figure)
-    return figure
+    with suppress(ValidationError):  # not noted, damaged, or of a version that measured less
+        return Measured.model_validate(notes.get(key))
+    rows = canary_rows(tokenizer)
+    ours, exact = encoder.encode(rows, colbert_fp32=True), _plain(encoder, state, tokenizer, rows)
+    found = Measured(parity=max(differences(ours, exact).values()), numerics=numerics(ours, exact))
+    notes.put(key, found.model_dump())
+    return found
+
+
+def canary_rows(tokenizer: Tokenizer) -> list[list[int]]:
+    """Token ids of the canary texts as passages, within what the model takes."""
+    limit = tokenizer.identity.max_tokens
+    return [ids[:limit] for ids in tokenizer.encode(list(canary_texts().values()), "passage")]
 
 
 def _plain(encoder: TorchEncoder, state: Mapping[str, Tensor], tokenizer: Tokenizer, rows: list[list[int]]) -> Legs:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from trivet.encoder import Legs
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def differences(one: Legs, other: Legs) -> dict[str, float]:
@@ -28,6 +33,24 @@ def terms(legs: Legs, at: int) -> dict[int, float]:
     """Token id → weight of text `at`."""
     part = slice(legs.sparse_offsets[at], legs.sparse_offsets[at + 1])
     return dict(zip(legs.sparse_ids[part].tolist(), legs.sparse_weights[part].tolist(), strict=True))
+
+
+def pair_scores(legs: Legs, query: int, passage: int) -> dict[str, float]:
+    """Leg → score of two texts, as bge-m3 defines it.
+
+    Dense: dot product. Sparse: sum of the products of weights over shared terms. ColBERT (MaxSim): mean over the
+    query's vectors of the largest dot product with one of the passage's.
+    """
+
+    def vectors(at: int) -> NDArray[np.floating]:
+        return legs.colbert[legs.colbert_offsets[at] : legs.colbert_offsets[at + 1]]
+
+    asked, held = terms(legs, query), terms(legs, passage)
+    return {
+        "dense": float(legs.dense[query] @ legs.dense[passage]),
+        "sparse": sum(weight * held.get(term, 0.0) for term, weight in asked.items()),
+        "colbert": float(np.max(vectors(query) @ vectors(passage).T, axis=1).mean()),
+    }
 
 
 def row(legs: Legs, at: int) -> Legs:

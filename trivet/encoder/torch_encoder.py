@@ -17,6 +17,7 @@ from trivet.encoder.files import checksums
 from trivet.encoder.heads import Batch, Heads
 from trivet.encoder.layout import OPTIONAL, REQUIRED, Config, read_layout
 from trivet.encoder.models import ResolvedModel
+from trivet.encoder.numerics import admitted
 from trivet.encoder.runtime import (
     describe_device,
     device_errors,
@@ -60,7 +61,8 @@ class TorchEncoder(ABC):
         """Read the model's files and make it ready. `dtype` auto takes `settings.dtype`.
 
         Raises `ModelUnavailable` without weights, `ModelInvalid` for files that do not fit, `InvalidRequest` for a
-        device or dtype that this machine or backend does not have.
+        device or dtype that this machine or backend does not have, and for a dtype outside of its tolerance
+        (`trivet.encoder.numerics`).
         """
         device = pick_device(settings.device)
         precision = pick_dtype(settings.dtype if dtype == "auto" else dtype, device)
@@ -95,8 +97,9 @@ class TorchEncoder(ABC):
         )
         from trivet.encoder.canary import measured
 
-        parity = measured(encoder, state, tokenizer, settings.state_dir)
-        encoder.passport = encoder.passport.model_copy(update={"parity": parity})
+        if found := measured(encoder, state, tokenizer, settings.state_dir):
+            lost = admitted(precision, found.numerics, model=model.identity.name, force=settings.force_dtype)
+            encoder.passport = encoder.passport.model_copy(update={"parity": found.parity, "numerics": lost})
         del tokenizer, state
         return_free_memory()
         return encoder

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -23,6 +24,7 @@ from trivet.supervisor.endpoints import connected_settings
 from trivet.supervisor.plan import Plan, plan
 from trivet.supervisor.state import Folder, Phase, Status, status, write_json
 from trivet.supervisor.workers import WorkerSpec, worker_specs
+from trivet.tuning import tuned
 
 Progress = Callable[[str], None]
 
@@ -139,7 +141,9 @@ def _plan(settings: Settings, workers: Sequence[WorkerSpec] | None) -> Plan:
         valkey.binary()
     if made.own_s3:
         seaweedfs.binary()
-    return plan(settings, tuple(workers) if workers is not None else worker_specs(made.settings))
+    # Workers are told every setting, so they could not tell what was chosen from what is built in.
+    made = replace(made, settings=tuned(made.settings))
+    return replace(made, workers=tuple(workers) if workers is not None else worker_specs(made.settings))
 
 
 def _import_path() -> str:

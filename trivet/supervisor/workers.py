@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pydantic import SecretStr
 
 from trivet.settings import Settings
 from trivet.supervisor.roots import find_root
+from trivet.tuning import cores_here, on_gpu
 
 #: Each holds weights of its own.
 _MOST_CPU_ENCODERS = 4
@@ -32,12 +32,12 @@ class WorkerSpec:
 def worker_specs(settings: Settings) -> tuple[WorkerSpec, ...]:
     """A prefork worker for prepare and commit, the embed workers, one that sweeps and collects, one that delivers."""
     root = str(find_root())
-    count = _embed_workers(settings)
+    count = default_embed_workers(settings) if settings.embed_workers is None else settings.embed_workers
     # Idle threads that spin take the cores from S3 and Redis beside them (measured: a tenth of the throughput).
     embed_env = {"OMP_WAIT_POLICY": "PASSIVE"}
     if count > 1 and settings.encoder_threads == 0:
         # Several encoders with all cores each are slower than one (measured): share them out.
-        embed_env["TRIVET_ENCODER_THREADS"] = str(max(1, (os.cpu_count() or 1) // count))
+        embed_env["TRIVET_ENCODER_THREADS"] = str(max(1, cores_here() // count))
 
     def spec(name: str, *options: str, env: Mapping[str, str] | None = None) -> WorkerSpec:
         return WorkerSpec(name, (sys.executable, "-m", "workers.main", *options), root, env or {}, ready=True)
@@ -51,13 +51,9 @@ def worker_specs(settings: Settings) -> tuple[WorkerSpec, ...]:
     )
 
 
-def _embed_workers(settings: Settings) -> int:
+def default_embed_workers(settings: Settings) -> int:
     """On a CPU single-threaded processes beat one with all threads: .90 of the bare encoder against .67."""
-    if settings.embed_workers is not None:
-        return settings.embed_workers
-    # Without asking torch, which this process does not load.
-    on_gpu = settings.device == "cuda" or (settings.device == "auto" and Path("/dev/nvidiactl").exists())
-    return 1 if on_gpu else min(os.cpu_count() or 1, _MOST_CPU_ENCODERS)
+    return 1 if on_gpu(settings) else min(cores_here(), _MOST_CPU_ENCODERS)
 
 
 def environment(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:

@@ -80,6 +80,30 @@ class Receipt(Frozen):
     skipped: tuple[Skipped, ...] = ()
 
 
+class Numerics(Frozen):
+    """What an encoder loses against plain fp32 on the canary texts, one text in each of ten scripts.
+
+    Scores are those of all ordered pairs of different texts, both encoded alike.
+    """
+
+    #: Cosine between the two dense vectors of a text.
+    dense_cosine_min: float
+    dense_cosine_mean: float
+    #: Terms that both sides have ÷ terms that either has.
+    sparse_jaccard_min: float
+    sparse_jaccard_mean: float
+    #: Largest absolute difference of a term's weight; a term that one side lacks weighs 0 there.
+    sparse_weight_gap: float
+    #: Largest absolute difference of a ColBERT score (MaxSim ÷ number of query vectors).
+    maxsim_gap: float
+    #: Spearman's correlation of each leg's scores.
+    rank_dense: float
+    rank_sparse: float
+    rank_colbert: float
+    #: It is outside of its dtype's tolerance, and runs because a setting says so.
+    forced: bool = False
+
+
 class Passport(Frozen):
     """How some parts of a generation were made; each part names its own by digest."""
 
@@ -97,11 +121,14 @@ class Passport(Frozen):
     library_versions: dict[str, str] = Field(default_factory=dict)
     #: Largest absolute difference to fp32 on the model's canary texts, where it was measured.
     parity: float | None = None
+    #: The same comparison leg by leg; absent where it was not measured.
+    numerics: Numerics | None = None
 
     @property
     def digest(self) -> str:
         """16 hex digits of SHA-256 over its canonical JSON: what the parts that were made so name."""
-        return digest(self.model_dump(mode="json"))
+        # Parts that were made before there were numerics name a digest without them.
+        return digest(self.model_dump(mode="json", exclude=None if self.numerics else {"numerics"}))
 
 
 class Part(Frozen):

@@ -1,0 +1,58 @@
+"""A whole tuning, with real processes, of a tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from trivet import tuning
+from trivet.cli import OK, main
+from trivet.clock import SystemClock
+from trivet.encoder.random_model import write_random_model
+from trivet.errors import InvalidRequest, StartFailed
+from trivet.settings import Settings
+from trivet.tuning.children import Child
+from trivet.tuning.measure import tune
+
+
+def test_every_dtype_and_layout_is_measured_and_int8_is_shown_and_not_chosen_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_random_model(tmp_path / "random", seed=3, layers=1, hidden=32, positions=600)
+    monkeypatch.setenv("TRIVET_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("TRIVET_DEVICE", "cpu")
+    assert main(["tune", "encoder", "--model", str(model), "--seconds", "1", "--json"]) == OK
+    printed = json.loads(capsys.readouterr().out)
+    settings = Settings.load(embed_model=str(model))
+    kept, _ = tuning.find(settings)
+    assert kept is not None
+    assert kept.model_dump(mode="json") == printed
+    assert {figure.dtype for figure in kept.figures} == {"fp32", "bf16", "int8"}
+    layouts = {(figure.processes, figure.threads) for figure in kept.figures}
+    cores = tuning.cores_here()
+    assert (1, cores) in layouts
+    assert len(kept.figures) == 3 * len(layouts)
+    assert all(len(figure.rounds) >= 3 for figure in (*kept.figures, *kept.budgets))
+    assert all(min(figure.rounds) > 0 for figure in (*kept.figures, *kept.budgets))
+    assert kept.dtype != "int8"
+    assert any("--allow-int8" in note for note in kept.notes)
+    assert kept.forward_tokens in {figure.forward_tokens for figure in kept.budgets}
+    assert tuning.tuned(settings).forward_tokens == kept.forward_tokens
+    # Where a dtype is asked for, nothing else is chosen.
+    asked = Settings.load(embed_model=str(model), dtype="int8")
+    found = tune(asked, seconds=1.0, allow_int8=False, clock=SystemClock(), progress=lambda _: None)
+    assert found.dtype == "int8"
+
+
+def test_the_fake_has_no_speed(tmp_path: Path) -> None:
+    fake = Settings(state_dir=tmp_path, embed_model="fake")
+    with pytest.raises(InvalidRequest, match="no speed"):
+        tune(fake, seconds=1.0, allow_int8=False, clock=SystemClock(), progress=print)
+
+
+def test_a_process_that_cannot_load_says_why(tmp_path: Path) -> None:
+    lost = Settings(state_dir=tmp_path, embed_model="nowhere", model_hub=False)
+    with Child(lost, "fp32", [16]) as child, pytest.raises(StartFailed, match="no weights for 'nowhere'"):
+        child.loaded()
