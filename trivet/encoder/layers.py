@@ -76,7 +76,7 @@ class PackedForward:
         self._positions = (state["embeddings.position_embeddings.weight"].float() + types).to(device)
 
         def norm(name: str) -> Norm:
-            weight, bias = (state[f"{name}.{part}"].to(device, dtype) for part in ("weight", "bias"))
+            weight, bias = (state[f"{name}.{part}"].to(device, torch.float32) for part in ("weight", "bias"))
             return weight, bias
 
         def layer(at: int) -> _Layer:
@@ -103,25 +103,28 @@ class PackedForward:
         qkv = torch.zeros((rows, 3 * self._config.hidden), dtype=self._dtype, device=self._device)
         for layer in self._layers:
             if one:
-                qkv = layer.qkv(parts[0])
+                qkv = layer.qkv(parts[0].to(self._dtype))
             else:
                 for (start, end), x in zip(blocks.spans, parts, strict=True):
-                    qkv[start:end] = layer.qkv(x)
+                    qkv[start:end] = layer.qkv(x.to(self._dtype))
             mixed = self._attend(qkv, batch, self._config.heads)
             parts = [
                 self._rest(layer, mixed[start:end], x) for (start, end), x in zip(blocks.spans, parts, strict=True)
             ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).to(self._dtype)
 
     def _rest(self, layer: _Layer, mixed: Tensor, x: Tensor) -> Tensor:
-        x = self._normed(layer.output(mixed, plus=x), layer.norm1)
-        return self._normed(layer.down(layer.up(x, gelu=True), plus=x), layer.norm2)
+        x = self._normed(self._added(layer.output, mixed, x), layer.norm1)
+        return self._normed(self._added(layer.down, layer.up(x.to(self._dtype), gelu=True), x), layer.norm2)
+
+    def _added(self, linear: Linear, inner: Tensor, x: Tensor) -> Tensor:
+        """[rows, h] float32: the sum along the layers is kept more precise than what goes into a product."""
+        return linear(inner, plus=x) if self._dtype == x.dtype else linear(inner).float().add_(x)
 
     def _embedded(self, batch: Batch, rows: int) -> Tensor:
         """[rows, h]; those from T on are the layer norm of zeros."""
         x = self._words[batch.ids].float() + self._positions[self._places(batch)]
-        x = functional.pad(x, (0, 0, 0, rows - len(x))).to(self._dtype)
-        return self._normed(x, self._embedding_norm)
+        return self._normed(functional.pad(x, (0, 0, 0, rows - len(x))), self._embedding_norm)
 
     def _normed(self, x: Tensor, norm: Norm) -> Tensor:
         return functional.layer_norm(x, x.shape[-1:], norm[0], norm[1], self._config.epsilon)

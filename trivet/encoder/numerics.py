@@ -40,7 +40,7 @@ class Tolerance:
 TOLERANCES = {
     # What it loses is rounding, so this is what is aimed at and shown, and no reason to stop.
     "bf16": Tolerance(dense_cosine_min=0.9995, maxsim_gap=0.005, strict=False),
-    # The hardest case measured, 24 layers of random weights, has .9983 and .0134. This leaves room for other models;
+    # The hardest case measured, 24 layers of random weights, has .9986 and .0150. This leaves room for other models;
     # one activation far above all others, which takes the scale of its whole row, falls outside.
     "int8": Tolerance(dense_cosine_min=0.99, maxsim_gap=0.03, strict=True),
 }
