@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     device: str = "auto"
     #: auto, fp32, bf16, fp16 or int8 (linear layers alone, on a CPU), where a spec says auto.
     dtype: str = "auto"
-    #: auto (packed on a CPU, transformers on CUDA), packed or transformers.
+    #: auto (packed on a CPU, cuda on CUDA), packed, cuda or transformers, which knows other activations than gelu.
     encoder_backend: str = "auto"
     #: Tokens of one forward pass.
     forward_tokens: int = Field(2048, ge=64)
