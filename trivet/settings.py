@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     dtype: str = "auto"
     #: Run a dtype although what it loses on this model is outside of its tolerance; the passport says so.
     force_dtype: bool = False
-    #: auto (packed on a CPU, transformers on CUDA), packed or transformers.
+    #: auto (packed on a CPU, cuda on CUDA), packed, cuda or transformers, which knows other activations than gelu.
     encoder_backend: str = "auto"
     #: Tokens of one forward pass.
     forward_tokens: int = Field(2048, ge=64)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -14,44 +16,63 @@ from hypothesis import strategies as st
 from trivet.encoder import Encoder, Legs, load_encoder
 from trivet.encoder.canary import canary_texts
 from trivet.encoder.compare import differences, row, terms
+from trivet.encoder.cuda import CudaEncoder
 from trivet.encoder.models import resolve
 from trivet.encoder.random_model import write_random_model
 from trivet.encoder.tokenizer import Tokenizer
 from trivet.errors import InvalidRequest
 from trivet.settings import Settings
 
-#: Backend, dtype, pooling, and how much the company of other texts in a batch may change a leg.
+#: Device, backend, dtype, pooling, and how much the company of other texts in a batch may change a leg.
 KINDS = [
-    ("transformers", "fp32", "cls", 2e-6),
-    ("transformers", "bf16", "mean", 0.08),
-    ("packed", "fp32", "cls", 2e-6),
-    ("packed", "bf16", "mean", 0.08),
-    ("packed", "int8", "cls", 0.15),
-    ("fake", "fp32", "mean", 0.0),
+    ("cpu", "transformers", "fp32", "cls", 2e-6),
+    ("cpu", "transformers", "bf16", "mean", 0.08),
+    ("cpu", "packed", "fp32", "cls", 2e-6),
+    ("cpu", "packed", "bf16", "mean", 0.08),
+    ("cpu", "packed", "int8", "cls", 0.15),
+    ("cpu", "cuda", "fp32", "cls", 2e-6),
+    ("cpu", "cuda", "bf16", "mean", 0.08),
+    ("cpu", "fake", "fp32", "mean", 0.0),
+    ("cuda", "cuda", "fp32", "cls", 1e-5),
+    ("cuda", "cuda", "fp16", "cls", 0.02),
+    ("cuda", "cuda", "bf16", "mean", 0.08),
+    ("cuda", "transformers", "fp16", "cls", 0.02),
 ]
+
+
+class CudaOnCpu(CudaEncoder):
+    """What of the encoder for GPUs needs none."""
+
+    dtypes: ClassVar[Mapping[str, tuple[str, ...]]] = {"cpu": ("fp32", "bf16")}
 
 
 class Subject:
     """One encoder with its tokenizer."""
 
-    def __init__(self, encoder: Encoder, tokenizer: Tokenizer, tolerance: float) -> None:
-        self.encoder, self.tokenizer, self.tolerance = encoder, tokenizer, tolerance
+    def __init__(self, encoder: Encoder, tokenizer: Tokenizer, device: str, tolerance: float) -> None:
+        self.encoder, self.tokenizer, self.device, self.tolerance = encoder, tokenizer, device, tolerance
 
     def rows(self, *texts: str) -> list[list[int]]:
         return self.tokenizer.encode(texts, "passage")
 
 
-@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: "-".join(kind[:3]))
+@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: "-".join(kind[:4]))
 def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
-    backend, dtype, pooling, tolerance = request.param
+    device, backend, dtype, pooling, tolerance = request.param
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
     state: Path = tmp_path_factory.mktemp("state")
-    settings = Settings(state_dir=state, model_hub=False, device="cpu", encoder_threads=1)
+    settings = Settings(state_dir=state, model_hub=False, device=device, encoder_threads=1)
     name = "fake"
     if backend != "fake":
         prompts = {"query": "query: ", "passage": "passage: "} if pooling == "mean" else {}
         name = str(write_random_model(state / "model", seed=7, layers=2, pooling=pooling, prompts=prompts))
     tokenizer = Tokenizer.load(resolve(settings, name))
-    return Subject(load_encoder(settings, name, backend=backend, dtype=dtype), tokenizer, tolerance)
+    if (device, backend) == ("cpu", "cuda"):
+        encoder: Encoder = CudaOnCpu.load(settings, resolve(settings, name), dtype=dtype)
+    else:
+        encoder = load_encoder(settings, name, backend=backend, dtype=dtype)
+    return Subject(encoder, tokenizer, device, tolerance)
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +168,23 @@ def test_colbert_in_float16_is_the_rounded_float32(subject: Subject, texts: list
     assert np.array_equal(subject.encoder.encode(rows).colbert, exact.astype(np.float16))
 
 
+def test_batches_that_are_started_ahead_get_the_same_legs_in_whatever_order_they_are_read(
+    subject: Subject, texts: list[str]
+) -> None:
+    rows = subject.rows(*texts, "")
+    parts = [rows[:3], rows[3:4], rows[4:]]
+    alone = [subject.encoder.encode(part) for part in parts]
+    pending = [subject.encoder.start(part) for part in parts]
+    for at in (1, 0, 2):
+        legs = pending[at].legs()
+        for name in Legs.__slots__:
+            assert np.array_equal(getattr(legs, name), getattr(alone[at], name))
+
+
+def test_only_an_encoder_on_another_device_overlaps(subject: Subject) -> None:
+    assert subject.encoder.overlaps is (subject.device == "cuda")
+
+
 def test_the_longest_input_is_taken_and_a_longer_one_refused(subject: Subject) -> None:
     longest = subject.encoder.identity.max_tokens
     tokens = [0, *[5 + at % 90 for at in range(longest - 2)], 2]
@@ -162,6 +200,8 @@ def test_the_longest_input_is_taken_and_a_longer_one_refused(subject: Subject) -
 def test_input_that_no_model_takes_is_refused(subject: Subject, rows: list[list[int]], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         subject.encoder.encode(rows)
+    with pytest.raises(InvalidRequest, match=message):
+        subject.encoder.start(rows)
 
 
 def test_the_passport_names_the_model_that_ran(subject: Subject) -> None:
@@ -169,7 +209,7 @@ def test_the_passport_names_the_model_that_ran(subject: Subject) -> None:
     assert (passport.model, passport.revision) == (identity.name, identity.revision)
     assert (passport.requested_model, passport.encoder_key) == (identity.requested, identity.encoder_key)
     assert passport.dtype in ("fp32", "bf16", "fp16", "int8")
-    assert passport.device == "cpu"
+    assert passport.device.startswith(subject.device)
 
 
 @hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -42,14 +42,42 @@ class Legs:
         return len(self.dense)
 
 
+class Pending(Protocol):
+    """A batch that was started."""
+
+    def legs(self) -> Legs:
+        """Its legs, waited for. Raises `EncoderOutOfMemory`, and `EncoderBroken` where the device fails."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A batch that was computed as it was started."""
+
+    computed: Legs
+
+    def legs(self) -> Legs:
+        """Its legs, at once."""
+        return self.computed
+
+
 class Encoder(Protocol):
-    """One model on one device. Not thread-safe: one thread runs `encode`."""
+    """One model on one device. Not thread-safe: one thread runs `start`, `encode` and what is pending."""
 
     identity: ModelIdentity
     #: How this encoder computes: dtype, device, backend, checksums of the files that were loaded.
     passport: Passport
     #: Whether a batch costs count x longest tokens rather than their sum; what `batching.pack` wants to know.
     padded: bool
+    #: Whether `start` returns while the device computes, so that starting one batch before the last is read pays.
+    overlaps: bool
+
+    def start(self, token_ids: Sequence[Sequence[int]], *, colbert: bool = True, colbert_fp32: bool = False) -> Pending:
+        """As `encode`, for a result that is taken later; batches are computed in the order of their start.
+
+        Raises what `encode` raises. What goes wrong only on the device is raised by `Pending.legs`.
+        """
+        ...
 
     def encode(self, token_ids: Sequence[Sequence[int]], *, colbert: bool = True, colbert_fp32: bool = False) -> Legs:
         """One forward pass over all texts (ids with special tokens, each ≤ identity.max_tokens, at least one text).
@@ -63,6 +91,7 @@ class Encoder(Protocol):
 #: Name → module:class, imported only when it is asked for.
 BACKENDS = {
     "packed": "trivet.encoder.packed:PackedEncoder",
+    "cuda": "trivet.encoder.cuda:CudaEncoder",
     "transformers": "trivet.encoder.transformers:TransformersEncoder",
     "fake": "trivet.encoder.fake:FakeEncoder",
 }
@@ -74,7 +103,7 @@ def load_encoder(
     """Resolve `model_id` and load its weights.
 
     `auto` takes `settings.encoder_backend` and `settings.dtype`; where these are auto too, the backend is packed on
-    a CPU and transformers on CUDA, and the dtype what the device computes fastest without visible loss.
+    a CPU and cuda on CUDA, and the dtype what the device computes fastest without visible loss.
     Raises `ModelUnavailable`, `ModelInvalid`, and `MissingDependency` where torch is not installed.
     """
     return load_resolved(settings, resolve(settings, model_id, revision), backend=backend, dtype=dtype)
@@ -105,7 +134,7 @@ def _backend(settings: Settings, model: ResolvedModel, asked: str) -> str:
             return "fake"
         from trivet.encoder.runtime import pick_device
 
-        return "transformers" if pick_device(settings.device) == "cuda" else "packed"
+        return "cuda" if pick_device(settings.device) == "cuda" else "packed"
     if name not in BACKENDS:
         raise InvalidRequest(f"No encoder backend is called {name!r}.", hint=f"Choose auto or {', '.join(BACKENDS)}.")
     if (name == "fake") != is_fake:

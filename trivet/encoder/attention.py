@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from trivet.encoder.heads import Batch
+from trivet.encoder.layers import Attend
 
 #: Lengths are rounded up to this, for oneDNN compiles and keeps a kernel for every shape that it meets.
 ALIGNED = 16
@@ -16,6 +19,11 @@ ALIGNED = 16
 _SHORTEST, _LONGEST = 33, 1024
 #: Scores that are held at once, so that they stay in the cache between product, softmax and product.
 _SCORES = 1 << 20
+
+
+def text_by_text(batch: Batch, heads: int) -> Attend:
+    """`attend` over this batch."""
+    return partial(attend, batch=batch, heads=heads)
 
 
 def attend(qkv: Tensor, batch: Batch, heads: int) -> Tensor:

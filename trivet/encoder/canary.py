@@ -14,7 +14,7 @@ import torch
 from pydantic import ValidationError
 
 from trivet.encoder import Legs
-from trivet.encoder.attention import attend
+from trivet.encoder.attention import text_by_text
 from trivet.encoder.compare import differences
 from trivet.encoder.files import Notes
 from trivet.encoder.heads import Batch, Heads
@@ -88,6 +88,6 @@ def _plain(encoder: TorchEncoder, state: Mapping[str, Tensor], tokenizer: Tokeni
     model = encoder.resolved
     heads = Heads.load(model, tokenizer.special_ids, tokenizer.prompt_ids(), device="cpu", dtype=torch.float32)
     with torch.inference_mode():
-        forward = PackedForward(state, encoder.config, torch.float32, linear=PlainLinear, attend=attend)
+        forward = PackedForward(state, encoder.config, torch.float32, linear=PlainLinear, attention=text_by_text)
         hidden = forward(batch, blocks(batch))
         return heads.legs(hidden, batch, colbert=True, colbert_fp32=True)

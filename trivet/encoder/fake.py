@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from trivet.encoder import Legs, checked_input
+from trivet.encoder import Legs, Ready, checked_input
 from trivet.encoder.models import ResolvedModel, fake_model
 from trivet.faults import fault
 from trivet.settings import Settings
@@ -30,6 +30,7 @@ class FakeEncoder:
     """Token vectors are hashes of token ids; dense is their mean, so the same ids always give the same legs."""
 
     padded = False
+    overlaps = False
 
     def __init__(self, model: ResolvedModel) -> None:
         self.identity: ModelIdentity = model.identity
@@ -53,6 +54,10 @@ class FakeEncoder:
     def of(cls, dimensions: int) -> FakeEncoder:
         """One with other dimensions than 64."""
         return cls(fake_model(dimensions))
+
+    def start(self, token_ids: Sequence[Sequence[int]], *, colbert: bool = True, colbert_fp32: bool = False) -> Ready:
+        """As `trivet.encoder.Encoder.start`: computes at once."""
+        return Ready(self.encode(token_ids, colbert=colbert, colbert_fp32=colbert_fp32))
 
     def encode(self, token_ids: Sequence[Sequence[int]], *, colbert: bool = True, colbert_fp32: bool = False) -> Legs:
         """As `trivet.encoder.Encoder.encode`; the same text gives the same bytes in any batch."""

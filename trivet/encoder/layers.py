@@ -7,7 +7,7 @@ and attention are handed in: they are what differs from device to device.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 import torch
@@ -17,6 +17,7 @@ from torch.nn import functional
 from trivet.encoder.heads import Batch
 from trivet.encoder.layout import Config
 from trivet.encoder.onednn import Linear, MakesLinear
+from trivet.errors import ModelInvalid
 
 #: Rows that are taken as they are.
 _SMALL = 64
@@ -25,11 +26,15 @@ _SMALL = 64
 Norm = tuple[Tensor, Tensor]
 
 
-class Attend(Protocol):
-    """Attention within each text of a batch."""
+#: [rows, 3h] queries (scaled already), keys and values of a batch → [rows, h], finite from row T on too.
+Attend = Callable[[Tensor], Tensor]
 
-    def __call__(self, qkv: Tensor, batch: Batch, heads: int) -> Tensor:
-        """[rows, 3h] queries (scaled already), keys and values → [rows, h], finite from row T on too."""
+
+class PreparesAttention(Protocol):
+    """A kind of attention within each text."""
+
+    def __call__(self, batch: Batch, heads: int) -> Attend:
+        """What all layers do with this batch; done once is what they share."""
         ...
 
 
@@ -56,7 +61,7 @@ class _Layer(NamedTuple):
 
 
 class PackedForward:
-    """The weights of all layers, and the way through them."""
+    """The weights of all layers, and the way through them. Raises `ModelInvalid` for an activation but gelu."""
 
     def __init__(
         self,
@@ -65,10 +70,15 @@ class PackedForward:
         dtype: torch.dtype,
         *,
         linear: MakesLinear,
-        attend: Attend,
+        attention: PreparesAttention,
         device: str = "cpu",
     ) -> None:
-        self._config, self._dtype, self._attend, self._device = config, dtype, attend, device
+        if config.activation != "gelu":
+            raise ModelInvalid(
+                f"The encoders without padding compute gelu, and this model uses {config.activation!r}.",
+                hint="Set TRIVET_ENCODER_BACKEND=transformers.",
+            )
+        self._config, self._dtype, self._attention, self._device = config, dtype, attention, device
         # Looked up row by row, so on a CPU they stay in the file that they are mapped from.
         self._words = state["embeddings.word_embeddings.weight"].to(device)
         # Token types are all 0, so their row joins the positions.
@@ -96,6 +106,7 @@ class PackedForward:
 
     def __call__(self, batch: Batch, blocks: Blocks) -> Tensor:
         """[blocks.rows, h] last hidden states, in the dtype of the encoder; rows after the first T mean nothing."""
+        attend = self._attention(batch, self._config.heads)
         hidden = self._embedded(batch, blocks.rows)
         parts = [hidden[start:end] for start, end in blocks.spans]
         one = len(parts) == 1 and not blocks.tail
@@ -107,7 +118,7 @@ class PackedForward:
             else:
                 for (start, end), x in zip(blocks.spans, parts, strict=True):
                     qkv[start:end] = layer.qkv(x.to(self._dtype))
-            mixed = self._attend(qkv, batch, self._config.heads)
+            mixed = attend(qkv)
             parts = [
                 self._rest(layer, mixed[start:end], x) for (start, end), x in zip(blocks.spans, parts, strict=True)
             ]

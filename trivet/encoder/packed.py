@@ -7,12 +7,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from trivet.encoder.attention import ALIGNED, attend
+from trivet.encoder.attention import ALIGNED, text_by_text
 from trivet.encoder.heads import Batch
 from trivet.encoder.layers import Blocks, PackedForward, blocks_of, layer_weights
 from trivet.encoder.onednn import Int8Linear, PackedLinear, best_linear
 from trivet.encoder.torch_encoder import TorchEncoder
-from trivet.errors import ModelInvalid
 
 #: Rows of one block. Measured: as fast as 2,048 rows in one product, and what is between two products stays in the
 #: cache, which makes the steps between them up to thirty times faster.
@@ -33,14 +32,9 @@ class PackedEncoder(TorchEncoder):
 
     def prepare(self, state: Mapping[str, Tensor]) -> None:
         """Reorder the weights for oneDNN, or keep them where its ops are not to be had."""
-        if self.config.activation != "gelu":
-            raise ModelInvalid(
-                f"The packed encoder computes gelu, and this model uses {self.config.activation!r}.",
-                hint="Set TRIVET_ENCODER_BACKEND=transformers.",
-            )
         tried = list(layer_weights(state, self.config, 0).values())
         self._linear = best_linear(self.precision, self.dtype, tried)
-        self._forward = PackedForward(state, self.config, self.dtype, linear=self._linear, attend=attend)
+        self._forward = PackedForward(state, self.config, self.dtype, linear=self._linear, attention=text_by_text)
 
     def hidden(self, batch: Batch) -> Tensor:
         """[≥ T, h] last hidden states."""

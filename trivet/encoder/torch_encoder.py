@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
 from typing import ClassVar, Self
@@ -12,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trivet.encoder import Legs, checked_input
+from trivet.encoder import Legs, Pending, checked_input
 from trivet.encoder.files import checksums
-from trivet.encoder.heads import Batch, Heads
+from trivet.encoder.heads import Batch, Coming, Heads
 from trivet.encoder.layout import OPTIONAL, REQUIRED, Config, read_layout
 from trivet.encoder.models import ResolvedModel
 from trivet.encoder.numerics import admitted
@@ -28,6 +29,7 @@ from trivet.encoder.runtime import (
     torch_dtype,
 )
 from trivet.encoder.tokenizer import Tokenizer
+from trivet.encoder.transfer import to_device
 from trivet.encoder.weights import find_weights, read_weights
 from trivet.errors import InvalidRequest
 from trivet.settings import Settings
@@ -52,6 +54,7 @@ class TorchEncoder(ABC):
         self.config = config
         self.heads = heads
         self.device = device
+        self.overlaps = device != "cpu"
         #: The name of the dtype; what hidden states are held in.
         self.precision = precision
         self.dtype = torch_dtype(precision)
@@ -118,15 +121,33 @@ class TorchEncoder(ABC):
 
     def encode(self, token_ids: Sequence[Sequence[int]], *, colbert: bool = True, colbert_fp32: bool = False) -> Legs:
         """See `trivet.encoder.Encoder.encode`."""
+        return self.start(token_ids, colbert=colbert, colbert_fp32=colbert_fp32).legs()
+
+    def start(self, token_ids: Sequence[Sequence[int]], *, colbert: bool = True, colbert_fp32: bool = False) -> Pending:
+        """See `trivet.encoder.Encoder.start`. On a CPU all is computed here."""
         flat, lengths = checked_input(token_ids, max_tokens=self.identity.max_tokens, vocabulary=self.config.vocabulary)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         with torch.inference_mode(), device_errors(self.device, len(flat)):
             batch = Batch(
-                torch.from_numpy(flat).to(self.device, non_blocking=True),
+                to_device(torch.from_numpy(flat), self.device),
                 lengths.tolist(),
-                torch.from_numpy(offsets).to(self.device, non_blocking=True),
+                to_device(torch.from_numpy(offsets), self.device),
             )
-            return self.heads.legs(self.hidden(batch), batch, colbert=colbert, colbert_fp32=colbert_fp32)
+            coming = self.heads.start(self.hidden(batch), batch, colbert=colbert, colbert_fp32=colbert_fp32)
+        return _Started(coming, self.device, len(flat))
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """Legs on their way; what fails on the device is told when they are read."""
+
+    coming: Coming
+    device: str
+    tokens: int
+
+    def legs(self) -> Legs:
+        with device_errors(self.device, self.tokens):
+            return self.coming.legs()
 
 
 def _versions() -> dict[str, str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
-from trivet.encoder import Encoder, Legs
+from trivet.encoder import Encoder, Legs, Pending
 from trivet.encoder.batching import cost, pack
 from trivet.errors import EncoderBroken, EncoderOutOfMemory, TrivetError
 from trivet.stages.budget import ForwardBudget
@@ -82,11 +83,36 @@ class _Pass:
                 yield [rows[i] for i in batch]
             rows = [rows[i] for batch in packed[done:] for i in batch]
 
-    def encode(self, rows: Sequence[Row], colbert: bool) -> Legs:
+    def start(self, rows: Sequence[Row], colbert: bool) -> _Started:
+        ids = [self.works[row.work].chunks[row.place].token_ids for row in rows]
+        try:
+            with self.guard():
+                return _Started(rows, colbert, self.encoder.start(ids, colbert=colbert))
+        except Exception as error:  # noqa: BLE001 - raised again where the results of these rows are due
+            return _Started(rows, colbert, _Fallen(error))
+
+    def legs(self, started: _Started) -> Legs:
         with self.guard():
-            return self.encoder.encode(
-                [self.works[row.work].chunks[row.place].token_ids for row in rows], colbert=colbert
-            )
+            return started.pending.legs()
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """Rows that the encoder was given."""
+
+    rows: Sequence[Row]
+    colbert: bool
+    pending: Pending
+
+
+@dataclass(frozen=True, slots=True)
+class _Fallen:
+    """A batch that could not even be started: what comes of it is the error, in its turn."""
+
+    error: Exception
+
+    def legs(self) -> Legs:
+        raise self.error
 
 
 def forward(
@@ -96,7 +122,10 @@ def forward(
     wanted: Callable[[Lease], bool],
     guard: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Iterator[Computed | Failed]:
-    """Encode all chunks of all works in batches of about `budget` tokens, sorted by length, each within `guard`.
+    """Encode all chunks of all works in batches of about `budget` tokens, sorted by length.
+
+    Where the encoder overlaps, each batch is started before the one before it is read. Starting and waiting are each
+    within `guard`.
 
     A work whose lease is no longer `wanted` is left out as soon as that is known. On out-of-memory the batch is
     halved down to the one chunk that does not fit, and the budget of the next ones with it; on any other error it is
@@ -105,43 +134,54 @@ def forward(
     has been blamed for that.
     """
     shared = _Pass(encoder, works, budget, wanted, guard)
+    ahead = 1 if encoder.overlaps else 0
     for colbert in (True, False):
         rows = [Row(w, c) for w, work in enumerate(works) if work.colbert is colbert for c in range(len(work.chunks))]
+        started: deque[_Started] = deque()
         for batch in shared.batches(rows):
-            for result in _encode(shared, batch, colbert):
-                if isinstance(result, Failed):
-                    shared.failed.add(result.work)
-                yield result
+            if open_rows := shared.open(batch):
+                started.append(shared.start(open_rows, colbert))
+            if len(started) > ahead:
+                yield from _results(shared, started.popleft())
+        while started:
+            yield from _results(shared, started.popleft())
 
 
-def _encode(shared: _Pass, batch: Sequence[Row], colbert: bool) -> Iterator[Computed | Failed]:
-    stack = [list(batch)]
-    while stack:
-        rows = shared.open(stack.pop())
-        if not rows:
-            continue
-        try:
-            legs = shared.encode(rows, colbert)
-        except EncoderOutOfMemory as error:
-            if len(rows) == 1:
-                # Its own size says nothing about what many small ones may have together.
-                yield Failed(rows[0].work, error)
-            else:
-                shared.budget.ran_out(cost(shared.lengths(rows), padded=shared.encoder.padded))
-                half = len(rows) // 2
-                stack += [rows[half:], rows[:half]]
-        except EncoderBroken:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever the device raises is charged to the shard that causes it
-            owners = sorted({row.work for row in rows})
-            if len(owners) == 1:
-                _check_alive(shared, error)
-                yield Failed(owners[0], error)
-            else:
-                stack += [[row for row in rows if row.work == owner] for owner in reversed(owners)]
-        else:
-            shared.budget.went_well()
-            yield Computed(tuple(rows), legs)
+def _results(shared: _Pass, started: _Started) -> Iterator[Computed | Failed]:
+    """What has come of a batch; after an error, what comes of its parts, which are tried one after another."""
+    result = _result(shared, started)
+    if isinstance(result, list):
+        for part in result:
+            if rows := shared.open(part):
+                yield from _results(shared, shared.start(rows, started.colbert))
+        return
+    if isinstance(result, Failed):
+        shared.failed.add(result.work)
+    yield result
+
+
+def _result(shared: _Pass, started: _Started) -> Computed | Failed | list[Sequence[Row]]:
+    """Legs, blame, or the parts that are to be tried by themselves."""
+    try:
+        legs = shared.legs(started)
+    except EncoderBroken:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever the device raises is charged to the shard that causes it
+        # Some may have failed, or been lost, since these were started; they may have caused this all the same.
+        rows = shared.open(started.rows)
+        together = {row.work for row in started.rows}
+        if isinstance(error, EncoderOutOfMemory) and len(started.rows) > 1:
+            shared.budget.ran_out(cost(shared.lengths(started.rows), padded=shared.encoder.padded))
+            half = (len(rows) + 1) // 2
+            return [rows[:half], rows[half:]]
+        if len(together) > 1 or not rows:
+            return [[row for row in rows if row.work == owner] for owner in sorted(together)]
+        # One chunk's own size says nothing about what many small ones may have together.
+        if not isinstance(error, EncoderOutOfMemory):
+            _check_alive(shared, error)
+        return Failed(rows[0].work, error)
+    shared.budget.went_well()
+    return Computed(tuple(started.rows), legs)
 
 
 def _check_alive(shared: _Pass, error: Exception) -> None:
