@@ -35,9 +35,10 @@ BUDGETS = (512, 1024, 2048, 4096, 8192)
 _DTYPES = {False: ("fp32", "bf16", "int8"), True: ("fp32", "fp16", "bf16")}
 #: Chunks as prepare makes them: around 400 tokens, at most 512 (log-normal, by the standard deviation of the log).
 _CHUNK_TOKENS, _CHUNK_SPREAD, _CHUNK_MOST = 400, 0.35, 512
-#: Of ways that are closer than this the more precise, then the one with fewer processes is chosen, and the built-in
-#: budget, then the smaller one: a difference that small is none that a second run would find again.
+#: Ways that are closer than this, or than what rounds differ by, cannot be told apart.
 _TIE = 0.03
+#: Rounds that differ by more say that something else runs on the machine.
+_NOISY = 0.1
 _FEWEST_ROUNDS, _MOST_ROUNDS = 3, 15
 _ROUND_TOKENS = 2048
 #: Each holds weights of its own.
@@ -162,13 +163,15 @@ def tune(settings: Settings, *, seconds: float, allow_int8: bool, clock: Clock, 
         progress(f"Measuring {', '.join(bench.loaded)} in {len(layouts)} layouts")
         ways = [Way(dtype, *layout, start) for dtype in bench.loaded for layout in layouts]
         figures = _figures(bench.measure(ways, seconds * _FIRST_STEP, whole_batches=False))
-        best = _choose(figures, _eligible(settings, bench, allow_int8=allow_int8))
+        default = (next(iter(bench.loaded.values())).default_dtype, *_default_layout(settings))
+        best = _choose(figures, _eligible(settings, bench, allow_int8=allow_int8), default)
         progress(f"Measuring budgets with {best.dtype}, {best.processes} × {best.threads} threads")
         tried = _budgets(best, seconds * (1 - _FIRST_STEP), bench.notes)
         ways = [Way(best.dtype, best.processes, best.threads, budget) for budget in tried]
         budgets = _figures(bench.measure(ways, seconds * (1 - _FIRST_STEP), whole_batches=True))
     chosen = first_of_best(sorted(budgets, key=lambda figure: (figure.forward_tokens != start, figure.forward_tokens)))
-    default = (next(iter(bench.loaded.values())).default_dtype, *_default_layout(settings))
+    if (noise := spread((*figures, *budgets))) > _NOISY:
+        bench.notes.append(f"Rounds differ by ±{noise:.0%}: something else runs here. Measure again when nothing does.")
     return Tuning(
         place=here,
         model=model.name,
@@ -263,15 +266,24 @@ def _figures(rates: dict[Way, list[float]]) -> tuple[Figure, ...]:
     )
 
 
-def _choose(figures: Sequence[Figure], eligible: Sequence[str]) -> Figure:
-    """The best dtype and layout; of those that tie the most precise one, and then the one with fewer processes."""
-    able = [figure for figure in figures if figure.dtype in eligible]
-    return first_of_best(sorted(able, key=lambda figure: (eligible.index(figure.dtype), figure.processes)))
+def _choose(figures: Sequence[Figure], eligible: Sequence[str], default: tuple[str, int, int]) -> Figure:
+    """The best dtype and layout; of those that tie the built-in one, then the more precise, then fewer processes."""
+
+    def place_of(figure: Figure) -> tuple[bool, int, int]:
+        built_in = (figure.dtype, figure.processes, figure.threads) == default
+        return not built_in, eligible.index(figure.dtype), figure.processes
+
+    return first_of_best(sorted((figure for figure in figures if figure.dtype in eligible), key=place_of))
 
 
 def first_of_best(figures: Sequence[Figure]) -> Figure:
-    """The first that is as fast as the fastest, but for what counts as a tie."""
+    """The first that cannot be told from the fastest."""
     if not figures:
         raise StartFailed("Nothing could be measured: every way ran out of memory.")
-    least = max(figure.tokens_per_second for figure in figures) * (1 - _TIE)
+    least = max(figure.tokens_per_second for figure in figures) * (1 - max(_TIE, spread(figures)))
     return next(figure for figure in figures if figure.tokens_per_second >= least)
+
+
+def spread(figures: Sequence[Figure]) -> float:
+    """How far rounds of one way lie from its median: half of their range ÷ median, for the median of all ways."""
+    return statistics.median((max(f.rounds) - min(f.rounds)) / 2 / f.tokens_per_second for f in figures)

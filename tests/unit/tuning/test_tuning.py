@@ -21,7 +21,7 @@ from trivet.tuning.measure import chunk_lengths, first_of_best
 
 def figure(**given: Any) -> Figure:
     known = {"dtype": "bf16", "processes": 2, "threads": 1, "forward_tokens": 2048, "tokens_per_second": 100.0}
-    return Figure(**(known | given), rounds=(100.0,))
+    return Figure(**({"rounds": (100.0,)} | known | given))
 
 
 def measured(place: Place, **given: Any) -> Tuning:
@@ -154,6 +154,13 @@ def test_of_ways_that_tie_the_first_is_taken_and_a_faster_one_otherwise() -> Non
     assert first_of_best(ways).forward_tokens == 1024
     with pytest.raises(StartFailed):
         first_of_best([])
+
+
+def test_what_rounds_of_one_way_differ_by_is_no_lead() -> None:
+    noisy = {"rounds": (70.0, 80.0, 110.0)}
+    ways = [figure(forward_tokens=n, tokens_per_second=rate, **noisy) for n, rate in ((2048, 80.0), (4096, 100.0))]
+    assert first_of_best(ways).forward_tokens == 2048
+    assert first_of_best([way.model_copy(update={"rounds": (100.0,)}) for way in ways]).forward_tokens == 4096
 
 
 def test_the_chunks_that_are_measured_are_around_400_tokens_and_within_what_the_model_takes() -> None:
