@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import PydanticSerializationError
 
 from trivet.ids import canonical_json
 
@@ -11,6 +14,15 @@ class Frozen(BaseModel):
     """Base of the values that cross a border: immutable, and unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def model_dump(self, **how: Any) -> dict[str, Any]:
+        """As pydantic does; but a Ctrl-C within a serialiser stays one, and is no error of the serialiser."""
+        try:
+            return super().model_dump(**how)
+        except PydanticSerializationError as error:
+            if isinstance(error.__cause__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
 
 
 def dump(value: BaseModel) -> str:
