@@ -118,6 +118,20 @@ def _macro(
     return ["**macro average**", *(f"{figure:.3f}" for figure in figures), f"{top}", f"{gain:+.3f}", f"{low:+.3f}"]
 
 
+def _introduction(
+    sets: Sequence[TestSet], encoder: TextEncoder, options: argparse.Namespace, chosen: Mapping[str, Fusion]
+) -> str:
+    model, queries = encoder.identity, sum(len(one.data.queries) for one in sets)
+    weights = "; ".join(f"for {manual} {label(fusion)}" for manual, fusion in chosen.items())
+    return (
+        f"Model that ran: {model.name}, revision `{model.revision[:12]}`, on {os.cpu_count()} cores, "
+        f"{platform.machine()}. {len(sets)} sets with {queries:,} queries, {options.sections} sections or fewer each, "
+        f"cut at {options.tokens} tokens. nDCG@10; *lower bound* is that of the 95 % paired bootstrap of the gain, "
+        f"tuned fusion less the best leg of the set. Tuned on the other manual alone (dense : sparse : ColBERT): "
+        f"{weights}."
+    )
+
+
 def main() -> None:
     """Measure, print, and write the page if that was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -139,15 +153,7 @@ def main() -> None:
     plan = Plan({})
     scored = [Scored(one, score(one.data, encoder, plan)) for one in sets]
     chosen = tuned(scored, say)
-    model = encoder.identity
-    text = (
-        f"Model that ran: {model.name}, revision `{model.revision[:12]}`, dtype {settings.dtype}, on "
-        f"{os.cpu_count()} cores, {platform.machine()}. {len(sets)} sets, {options.sections} sections or fewer each, "
-        f"cut at {options.tokens} tokens, {sum(len(one.data.queries) for one in sets):,} queries; nDCG@10, and the lower "
-        f"bound of the 95 % paired bootstrap of (tuned fusion − best leg of the set). Tuned (dense : sparse : "
-        f"ColBERT) on the other manual alone: {'; '.join(f'{name}: {label(fusion)}' for name, fusion in chosen.items())}.\n\n"
-        f"{quality_table(scored, chosen)}\n"
-    )
+    text = f"{_introduction(sets, encoder, options, chosen)}\n\n{quality_table(scored, chosen)}\n"
     say(text)
     text += storage_tables([(one.of, one.lists) for one in scored], encoder, chosen, say)
     if options.write:

@@ -154,7 +154,8 @@ def _chosen(files: dict[str, Path], split: str, folder: Path) -> tuple[str, Path
         if name in files:
             return name, files[name]
     there = ", ".join(sorted(files)) or "none"
-    raise InvalidRequest(f"{str(folder)!r} has no split {split or 'at all'!r}.", hint=f"There is: {there}.")
+    wanted = f"split {split!r}" if split else "split at all"
+    raise InvalidRequest(f"{str(folder)!r} has no {wanted}.", hint=f"There is: {there}.")
 
 
 def _found(folder: Path, name: str) -> Path | None:

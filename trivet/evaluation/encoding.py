@@ -114,7 +114,8 @@ def _spans(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
 
 def _read(path: Path) -> tuple[Legs, int] | None:
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # Opened here: numpy leaves a file open that it cannot read.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return Legs(**{name: stored[name] for name in _ARRAYS}), int(stored["cut"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None  # absent, or cut short by a full disk: computed again
