@@ -11,7 +11,15 @@ _HEAVY = ("torch", "transformers", "pyarrow", "numpy", "celery", "redis", "boto3
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["search", "--help"], ["endpoints", "--help"], ["rebuild", "--help"], ["--version"]]
+    "arguments",
+    [
+        ["--help"],
+        ["search", "--help"],
+        ["eval", "--help"],
+        ["endpoints", "--help"],
+        ["rebuild", "--help"],
+        ["--version"],
+    ],
 )
 def test_help_loads_nothing_heavy(arguments: list[str], clean_env: dict[str, str]) -> None:
     script = (
