@@ -68,8 +68,8 @@ def shared_terms(
     """
     shared, left, right = np.intersect1d(query_ids, ids, assume_unique=True, return_indices=True)
     order = np.argsort(-(query_weights[left] * weights[right]), kind="stable")
-    columns = (shared[order], query_weights[left][order], weights[right][order])
-    return list(zip(*(column.tolist() for column in columns), strict=True))
+    wanted, found = query_weights[left][order].tolist(), weights[right][order].tolist()
+    return list(zip(shared[order].tolist(), wanted, found, strict=True))
 
 
 def colbert_scores(

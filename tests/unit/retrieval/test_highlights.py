@@ -19,8 +19,9 @@ def matched(draw: st.DrawFn) -> tuple[str, list[dict[Span, float]]]:
     """A text, and per leg shares of spans in it."""
     text = draw(st.text(st.sampled_from(SCRIPTS), max_size=30) | st.text(max_size=20))
     place = st.integers(0, len(text))
-    spans = st.tuples(place, place).map(sorted).filter(lambda ends: ends[0] < ends[1]).map(tuple)
-    leg = st.dictionaries(spans, st.floats(0, 1), max_size=6) if text else st.just({})
+    ends = st.tuples(place, place).filter(lambda pair: pair[0] != pair[1])
+    spans = ends.map(lambda pair: (min(pair), max(pair)))
+    leg = st.dictionaries(spans, st.floats(0, 1), max_size=6 if text else 0)
     return text, draw(st.lists(leg, min_size=1, max_size=2))
 
 
