@@ -96,10 +96,6 @@ def test_the_score_of_each_leg_is_the_models_definition(find: Find, world: World
         asked = dict(zip(query.sparse_ids.tolist(), query.sparse_weights.tolist(), strict=True))
         assert hit.sparse.score == pytest.approx(sum(w * stored.get(t, 0) for t, w in asked.items()), abs=1e-5)
         assert (hit.sparse.rank is None) == (hit.sparse.score == 0)
-        assert {term.token_id for term in hit.terms} == asked.keys() & stored.keys()
-        parts = [term.query_weight * term.chunk_weight for term in hit.terms]
-        assert sum(parts) == pytest.approx(hit.sparse.score, abs=1e-5)
-        assert parts == sorted(parts, reverse=True)
         tokens = kept.colbert[kept.colbert_offsets[i] : kept.colbert_offsets[i + 1]].astype(np.float32)
         asked_tokens = cut(query.colbert, tokens.shape[1])
         maxsim = float((asked_tokens @ tokens.T).max(axis=1).mean())

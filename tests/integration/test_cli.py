@@ -105,6 +105,11 @@ def test_a_document_goes_in_and_is_found(cli: Run, source: Server) -> None:
     assert hits["model"] == "fake"
     assert hits["hits"][0]["object_id"] == "lantern"
     assert set(hits["hits"][0]) >= {"score", "dense", "sparse", "colbert", "text", "char_start"}
+    (hit,) = cli("search", "found", "the lantern", "--top-k", "1", "--explain", "--json").json["hits"]
+    why = hit["explanation"]
+    assert "lantern" in [hit["text"][shown["start"] : shown["end"]] for shown in why["highlights"]]
+    assert sum(term["contribution"] for term in why["terms"]) == pytest.approx(hit["sparse"]["score"], abs=1e-5)
+    assert sum(match["contribution"] for match in why["alignment"]) == pytest.approx(hit["colbert"]["score"], abs=1e-5)
 
     events = [event for event in cli("events", "--json", "--count", "10000").json if event["subject"] == "lantern"]
     assert [event["type"] for event in events] == [

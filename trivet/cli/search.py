@@ -9,10 +9,14 @@ import typer
 
 from trivet.cli.common import CollectionName, Common, JsonFlag, collection_store, validated
 from trivet.cli.console import clean, number, out, print_json, print_table, say
+from trivet.cli.explained import print_explained
 from trivet.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from trivet.retrieval import Hit, LegScore, SearchRequest, SearchResult
+    from trivet.retrieval.explaining import Explanation
 
 _SNIPPET = 300
 
@@ -54,12 +58,13 @@ def search(
     language: Annotated[list[str] | None, typer.Option(help="Only chunks in this language, such as de.")] = None,
     object_id: Annotated[list[str] | None, typer.Option(help="Only chunks of this object.")] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show each leg's score and rank, and what was read.")
+        bool, typer.Option("--explain", help="Show each leg's score and rank, which words matched, and what was read.")
     ] = False,
     json_: JsonFlag = False,
 ) -> None:
     """Search a collection with all three legs: exact, over the committed Parquet."""
     from trivet.retrieval import Filters, Fusion, SearchRequest, open_retriever
+    from trivet.retrieval.explaining import explain as explained
     from trivet.retrieval.query import QueryEncoder
 
     common: Common = ctx.obj
@@ -76,21 +81,24 @@ def search(
         client.settings, pipeline.model_id, revision=pipeline.revision, backend=client.settings.encoder_backend
     )
     encoded = encoder.encode(query)
-    result = open_retriever(client.settings).search(client.namespace, collection, encoded.legs, request)
+    retriever = open_retriever(client.settings)
+    result = retriever.search(client.namespace, collection, encoded.legs, request)
+    whys = explained(retriever, client.namespace, encoder.tokenizer, encoded, result.hits) if explain else None
+    notes = (*encoded.notes, *result.stats.notes)
     if json_:
         print_json(
             {
                 "query": query,
                 "model": encoder.identity.name,
                 "request": request.model_dump(mode="json"),
-                "hits": [asdict(hit) for hit in result.hits],
+                "hits": _hits_json(result, whys),
                 "stats": asdict(result.stats) | {"seconds": dict(result.stats.seconds)},
-                "notes": [*encoded.notes, *result.stats.notes],
+                "notes": notes,
             }
         )
         return
-    print_hits(result, explain=explain)
-    for note in (*encoded.notes, *result.stats.notes):
+    print_hits(result, whys)
+    for note in notes:
         say(note)
     if explain:
         _print_stats(result, request, encoder.identity.name)
@@ -112,14 +120,24 @@ def parse_weights(text: str) -> dict[str, float]:
     return result
 
 
-def print_hits(result: SearchResult, *, explain: bool) -> None:
-    """Hits with where they stand; with `explain` every leg's score, and its rank among that leg's candidates."""
+def print_hits(result: SearchResult, whys: Sequence[Explanation] | None = None) -> None:
+    """Hits with where they stand; explained, every leg's score and rank among its candidates, and what matched."""
     if not result.hits:
         say("Nothing was found.")
-    for place, hit in enumerate(result.hits, 1):
-        legs = "  ".join(f"{name} {_leg(score)}" for name, score in leg_scores(hit).items()) if explain else ""
-        out().print(clean(f"{place}. {hit.score:.3f}  {location(hit)}  {legs}".rstrip()), style="bold", soft_wrap=True)
-        out().print(clean(f"   {snippet(hit.text)}"), soft_wrap=True)
+    for place, hit in enumerate(result.hits):
+        legs = "" if whys is None else "  ".join(f"{name} {_leg(score)}" for name, score in leg_scores(hit).items())
+        head = f"{place + 1}. {hit.score:.3f}  {location(hit)}  {legs}"
+        out().print(clean(head.rstrip()), style="bold", soft_wrap=True)
+        if whys is None:
+            out().print(clean(f"   {snippet(hit.text)}"), soft_wrap=True)
+        else:
+            print_explained(hit, whys[place])
+
+
+def _hits_json(result: SearchResult, whys: Sequence[Explanation] | None) -> list[dict[str, Any]]:
+    if whys is None:
+        return [asdict(hit) for hit in result.hits]
+    return [asdict(hit) | {"explanation": asdict(why)} for hit, why in zip(result.hits, whys, strict=True)]
 
 
 def leg_scores(hit: Hit) -> dict[str, LegScore | None]:

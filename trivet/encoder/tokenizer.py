@@ -22,6 +22,16 @@ Kind = Literal["passage", "query", "plain"]
 _SPECIAL = {"cls_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
 
 
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """The tokens of one text as the encoder takes them, and where each stands in the text."""
+
+    ids: tuple[int, ...]
+    #: Per id `[start, end)` in the text without the prompt, in Unicode code points, no white space at its ends; None
+    #: for special tokens, tokens of the prompt, and tokens that stand for white space alone.
+    spans: tuple[tuple[int, int] | None, ...]
+
+
 @dataclass(frozen=True)
 class Tokenizer:
     """Text to token ids, with the prompts of the model. Neither pads nor cuts. Safe to share between threads."""
@@ -69,6 +79,25 @@ class Tokenizer:
         prompt = self.prompt(kind)
         return [row.ids for row in self.backend.encode_batch_fast([prompt + text for text in texts])]
 
+    def placed(self, texts: Sequence[str], kind: Kind) -> list[TokenRow]:
+        """Per text the same ids as `encode` gives, and where each stands in the text."""
+        prompt = self.prompt(kind)
+        rows = []
+        for text, found in zip(texts, self.backend.encode_batch([prompt + text for text in texts]), strict=True):
+            blank = {token for token in set(found.ids) if not self.piece(token)}
+            spans = (
+                None if special or token in blank else _inside(text, start - len(prompt), end - len(prompt))
+                for token, (start, end), special in zip(
+                    found.ids, found.offsets, found.special_tokens_mask, strict=True
+                )
+            )
+            rows.append(TokenRow(tuple(found.ids), tuple(spans)))
+        return rows
+
+    def piece(self, token_id: int) -> str:
+        """The text that a token stands for, without white space: empty for a token that is nothing else."""
+        return str(self.backend.decode([token_id], skip_special_tokens=False)).strip()
+
     def overhead(self, kind: Kind) -> int:
         """Tokens that prompt and special tokens add to a text."""
         return self._overheads[kind]
@@ -87,6 +116,16 @@ class Tokenizer:
     def _overheads(self) -> dict[Kind, int]:
         kinds: tuple[Kind, ...] = ("passage", "query", "plain")
         return {kind: len(self.encode([""], kind)[0]) for kind in kinds}
+
+
+def _inside(text: str, start: int, end: int) -> tuple[int, int] | None:
+    """`[start, end)` as far as it lies in the text, without white space at its ends; None if nothing is left."""
+    start, end = max(start, 0), min(end, len(text))
+    while start < end and text[start].isspace():
+        start += 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return (start, end) if start < end else None
 
 
 def _special_names(model: ResolvedModel) -> dict[str, str]:

@@ -7,7 +7,7 @@ MaxSim. `exact` reads the Parquet parts themselves, `memory` is its twin; both p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib import import_module
@@ -126,15 +126,6 @@ class LegScore:
 
 
 @dataclass(frozen=True, slots=True)
-class TermMatch:
-    """A token that query and chunk share; `query_weight * chunk_weight` is its part of the sparse score."""
-
-    token_id: int
-    query_weight: float
-    chunk_weight: float
-
-
-@dataclass(frozen=True, slots=True)
 class Hit:
     """A chunk that was found."""
 
@@ -163,8 +154,6 @@ class Hit:
     dense: LegScore | None
     sparse: LegScore | None
     colbert: LegScore | None
-    #: What the sparse score is made of, largest part first (`QueryEncoder.piece` names the tokens).
-    terms: tuple[TermMatch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +186,18 @@ class SearchResult:
     stats: SearchStats
 
 
+@dataclass(frozen=True, slots=True)
+class StoredVectors:
+    """What a hit's sparse and ColBERT scores were computed from, as it is stored."""
+
+    #: [terms] uint32 token ids, ascending, and [terms] float32 weights > 0; None where the leg is not stored.
+    sparse: tuple[NDArray[np.uint32], NDArray[np.float32]] | None
+    #: [vectors, d] float16, or float32 where int8 is stored; None where the hit has no ColBERT score.
+    colbert: NDArray[np.float16] | NDArray[np.float32] | None
+    #: Tokens that were pooled into one ColBERT vector; 1 where vector i is that of token i + 1.
+    colbert_pooling: int
+
+
 class Retriever(Protocol):
     """Search over the visible generations of one collection."""
 
@@ -204,6 +205,14 @@ class Retriever(Protocol):
         """The best chunks. A collection without committed objects gives no hits.
 
         Raises `InvalidRequest` (unknown fusion method, a query of other dimensions), and the store's errors.
+        """
+        ...
+
+    def vectors(self, namespace: str, hits: Sequence[Hit]) -> tuple[StoredVectors, ...]:
+        """The vectors of hits that `search` gave, in their order; what `trivet.retrieval.explaining` asks for.
+
+        Reads the very generation that was found. Raises `StoreUnavailable` where that is gone since, `StoreDamaged`
+        where it does not hold the chunk, and the store's errors.
         """
         ...
 

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Self
 from trivet.clock import Clock, SystemClock
 from trivet.parts.arrow import np
 from trivet.parts.reader import RowGroup
-from trivet.retrieval import Hit, Leg, QueryLegs, SearchRequest, SearchResult, SearchStats
+from trivet.retrieval import Hit, Leg, QueryLegs, SearchRequest, SearchResult, SearchStats, StoredVectors
 from trivet.retrieval.filters import filter_columns, metadata_matches, row_matches
 from trivet.retrieval.ranking import Block, Candidate, Ranked, Ranking, rerank_depth
 from trivet.retrieval.rows import PartRows, open_part
-from trivet.retrieval.scores import colbert_scores, dense_scores, shared_terms, sparse_scores
+from trivet.retrieval.scores import colbert_scores, dense_scores, sparse_scores
+from trivet.retrieval.stored import stored_vectors
 from trivet.retrieval.visible import in_order, visible_objects
 from trivet.settings import Settings
 from trivet.stores import ObjectStore, open_store
@@ -65,6 +66,11 @@ class ExactRetriever:
         with ThreadPoolExecutor(self._threads, thread_name_prefix="search") as pool:
             search = _Search(self._store, layout, query, request, pool, 2 * self._threads, self._clock)
             return search.run()
+
+    def vectors(self, namespace: str, hits: Sequence[Hit]) -> tuple[StoredVectors, ...]:
+        """See `trivet.retrieval.Retriever.vectors`."""
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="explain") as pool:
+            return stored_vectors(self._store, self._prefix, namespace, hits, pool, 2 * self._threads)
 
 
 @dataclass(slots=True)
@@ -217,7 +223,7 @@ class _Search:
         by_row = {ranked.candidate.place[2]: ranked for ranked in wanted}
         hits: dict[str, Hit] = {}
         with open_part(self.store, manifest.object_id, part) as rows:
-            for first, batch in rows.batches(row_group, [*_TEXT_COLUMNS, "sparse_ids", "sparse_weights"]):
+            for first, batch in rows.batches(row_group, _TEXT_COLUMNS):
                 for row in range(first, first + len(batch)):
                     if row in by_row:
                         hit = self._hit(manifest, by_row[row], batch, row - first)
@@ -227,7 +233,6 @@ class _Search:
 
     def _hit(self, manifest: Manifest, ranked: Ranked, batch: RowGroup, row: int) -> Hit:
         values: dict[str, Any] = batch.table.select(list(_TEXT_COLUMNS)).slice(row, 1).to_pylist()[0]
-        terms = batch.sparse(row)
         return Hit(
             chunk_id=ranked.candidate.chunk_id,
             object_id=manifest.object_id,
@@ -240,7 +245,6 @@ class _Search:
             dense=ranked.legs.get(Leg.DENSE),
             sparse=ranked.legs.get(Leg.SPARSE),
             colbert=ranked.legs.get(Leg.COLBERT),
-            terms=shared_terms(self.query.sparse_ids, self.query.sparse_weights, *terms) if terms else (),
             **values,
         )
 

@@ -9,11 +9,22 @@ from typing import TYPE_CHECKING, Any
 from trivet.encoder import Legs
 from trivet.parts.arrow import np
 from trivet.parts.outputs import dequantise, quantise, shaped
-from trivet.retrieval import Filters, Hit, Leg, LegScore, QueryLegs, SearchRequest, SearchResult, SearchStats, TermMatch
+from trivet.retrieval import (
+    Filters,
+    Hit,
+    Leg,
+    LegScore,
+    QueryLegs,
+    SearchRequest,
+    SearchResult,
+    SearchStats,
+    StoredVectors,
+)
 from trivet.retrieval.filters import metadata_matches
 from trivet.retrieval.fusion import fuse
 from trivet.retrieval.ranking import rerank_depth
-from trivet.retrieval.scores import colbert_scores, dense_scores, shared_terms, sparse_scores
+from trivet.retrieval.scores import colbert_scores, dense_scores, sparse_scores
+from trivet.retrieval.stored import replaced
 from trivet.values import Chunk, Manifest, Outputs
 
 if TYPE_CHECKING:
@@ -79,7 +90,7 @@ class MemoryRetriever:
         hits, reranked = _rank(scores, request)
         others = len(matching) - len(searched)
         return SearchResult(
-            tuple(_hit(rows[key], score, legs, query) for key, score, legs in hits),
+            tuple(_hit(rows[key], score, legs) for key, score, legs in hits),
             SearchStats(
                 objects=len(visible),
                 objects_searched=len(searched),
@@ -94,6 +105,33 @@ class MemoryRetriever:
             ),
         )
 
+    def vectors(self, namespace: str, hits: Sequence[Hit]) -> tuple[StoredVectors, ...]:
+        """See `trivet.retrieval.Retriever.vectors`."""
+        found = []
+        for hit in hits:
+            generation = self._visible.get((namespace, hit.collection, hit.object_id))
+            if generation is None or generation.manifest.generation != hit.generation:
+                raise replaced(hit)
+            found.append(_vectors(generation, hit))
+        return tuple(found)
+
+
+def _stored_colbert(generation: _Generation) -> NDArray[Any]:
+    vectors = generation.legs.colbert
+    return dequantise(*quantise(vectors)) if generation.outputs.colbert == "int8" else vectors.astype(np.float16)
+
+
+def _vectors(generation: _Generation, hit: Hit) -> StoredVectors:
+    legs, outputs = generation.legs, generation.outputs
+    i = [chunk.chunk_id for chunk in generation.chunks].index(hit.chunk_id)
+    terms = slice(legs.sparse_offsets[i], legs.sparse_offsets[i + 1])
+    tokens = slice(legs.colbert_offsets[i], legs.colbert_offsets[i + 1])
+    return StoredVectors(
+        sparse=(legs.sparse_ids[terms], legs.sparse_weights[terms]) if outputs.sparse else None,
+        colbert=_stored_colbert(generation)[tokens] if hit.colbert else None,
+        colbert_pooling=outputs.colbert_pooling,
+    )
+
 
 def _rows(generation: _Generation, query: QueryLegs, filters: Filters) -> Iterator[_Row]:
     legs, outputs = generation.legs, generation.outputs
@@ -104,11 +142,7 @@ def _rows(generation: _Generation, query: QueryLegs, filters: Filters) -> Iterat
         terms = (legs.sparse_ids, legs.sparse_weights, legs.sparse_offsets)
         found[Leg.SPARSE] = sparse_scores(query.sparse_ids, query.sparse_weights, *terms)
     if outputs.colbert != "off":
-        if outputs.colbert == "int8":
-            stored: NDArray[Any] = dequantise(*quantise(legs.colbert))
-        else:
-            stored = legs.colbert.astype(np.float16)
-        found[Leg.COLBERT] = colbert_scores(query.colbert, stored, legs.colbert_offsets)
+        found[Leg.COLBERT] = colbert_scores(query.colbert, _stored_colbert(generation), legs.colbert_offsets)
     for i, chunk in enumerate(generation.chunks):
         if _chunk_matches(chunk, filters):
             yield _Row(generation, i, {leg: float(scores[i]) for leg, scores in found.items()})
@@ -154,7 +188,7 @@ def _chunk_matches(chunk: Chunk, filters: Filters) -> bool:
     return chunk.page_start <= filters.page <= chunk.page_end
 
 
-def _hit(row: _Row, score: float, legs: dict[Leg, LegScore], query: QueryLegs) -> Hit:
+def _hit(row: _Row, score: float, legs: dict[Leg, LegScore]) -> Hit:
     chunk, manifest = row.chunk, row.generation.manifest
     return Hit(
         chunk_id=chunk.chunk_id,
@@ -177,13 +211,4 @@ def _hit(row: _Row, score: float, legs: dict[Leg, LegScore], query: QueryLegs) -
         dense=legs.get(Leg.DENSE),
         sparse=legs.get(Leg.SPARSE),
         colbert=legs.get(Leg.COLBERT),
-        terms=_terms(row.generation, row.index, query),
     )
-
-
-def _terms(generation: _Generation, i: int, query: QueryLegs) -> tuple[TermMatch, ...]:
-    if not generation.outputs.sparse:
-        return ()
-    legs = generation.legs
-    span = slice(legs.sparse_offsets[i], legs.sparse_offsets[i + 1])
-    return shared_terms(query.sparse_ids, query.sparse_weights, legs.sparse_ids[span], legs.sparse_weights[span])

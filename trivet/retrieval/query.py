@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from trivet.encoder import Encoder, load_resolved
 from trivet.errors import InvalidRequest
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trivet.encoder.tokenizer import Tokenizer
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +64,10 @@ class QueryEncoder:
         """The model that runs."""
         return self._encoder.identity
 
-    def piece(self, token_id: int) -> str:
-        """The text that a token stands for, as `TermMatch` names them."""
-        return self._tokenizer.backend.decode([token_id], skip_special_tokens=False).strip()
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's own, which `trivet.retrieval.explaining` needs."""
+        return self._tokenizer
 
     def encode(self, text: str) -> EncodedQuery:
         """All three legs of one query. An over-long one is cut at its end, and a note says so.
@@ -88,9 +92,7 @@ class QueryEncoder:
         (ids,) = self._tokenizer.encode([text], "query")
         longest = self._encoder.identity.max_tokens
         cut = max(len(ids) - longest, 0)
-        if cut:
-            ids = [*ids[: longest - 1], ids[-1]]  # the closing special token stays
-        legs = self._encoder.encode([ids], colbert=True, colbert_fp32=True)
+        legs = self._encoder.encode([cut_to(ids, longest)], colbert=True, colbert_fp32=True)
         query = QueryLegs(
             encoder_key=self._encoder.identity.encoder_key,
             dense=legs.dense[0],
@@ -99,7 +101,12 @@ class QueryEncoder:
             colbert=_float32(legs.colbert),
         )
         note = f"The query was cut to {longest} tokens, the most its model takes; {cut} were left out."
-        return EncodedQuery(text, query, len(ids), cut, (note,) if cut else ())
+        return EncodedQuery(text, query, len(ids) - cut, cut, (note,) if cut else ())
+
+
+def cut_to(tokens: Sequence[T], longest: int) -> Sequence[T]:
+    """The first tokens of a query, at most `longest`: the closing special token stays."""
+    return tokens if len(tokens) <= longest else [*tokens[: longest - 1], tokens[-1]]
 
 
 def _float32(values: NDArray[np.float16] | NDArray[np.float32]) -> NDArray[np.float32]:

@@ -36,6 +36,12 @@ class PartRows:
         return int(self._parquet.metadata.num_row_groups)
 
     @property
+    def colbert_pooling(self) -> int:
+        """Tokens that were pooled into one ColBERT vector; 1 where each has its own, or the leg is off."""
+        found = (self._parquet.metadata.metadata or {}).get(b"trivet.colbert_pooling", b"")
+        return int(found) if found.isdigit() else 1
+
+    @property
     def bytes_read(self) -> int:
         """What was fetched so far."""
         return self._counted.count

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from trivet.errors import InvalidRequest
 from trivet.parts.arrow import np
 from trivet.parts.outputs import truncate
-from trivet.retrieval import TermMatch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,12 +61,15 @@ def shared_terms(
     query_weights: NDArray[np.float32],
     ids: NDArray[np.uint32],
     weights: NDArray[np.float32],
-) -> tuple[TermMatch, ...]:
-    """What one chunk's sparse score is made of, largest part first, equal ones by token id."""
+) -> list[tuple[int, float, float]]:
+    """What one chunk's sparse score is made of: (token id, query weight, chunk weight), the product is its part.
+
+    Largest part first, equal ones by token id; both arrays of ids are ascending and have no id twice.
+    """
     shared, left, right = np.intersect1d(query_ids, ids, assume_unique=True, return_indices=True)
     order = np.argsort(-(query_weights[left] * weights[right]), kind="stable")
-    columns = (shared[order], query_weights[left][order], weights[right][order])
-    return tuple(TermMatch(*row) for row in zip(*(column.tolist() for column in columns), strict=True))
+    wanted, found = query_weights[left][order].tolist(), weights[right][order].tolist()
+    return list(zip(shared[order].tolist(), wanted, found, strict=True))
 
 
 def colbert_scores(
@@ -91,6 +93,19 @@ def colbert_scores(
             best = np.maximum.reduceat(similar, starts[filled] - begin, axis=0)
             scores[first + filled] = best.sum(axis=1) / len(query)
     return scores
+
+
+def colbert_alignment(
+    query: NDArray[np.float32], tokens: NDArray[np.float16] | NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """What one chunk's MaxSim is made of: per query vector the number of its best chunk vector, and their dot product.
+
+    [q, d or wider] float32 and [t, d], both with one vector at least → [q] int64 and [q] float32; the sum of the
+    products divided by q is `colbert_scores`. Of equal ones the first counts.
+    """
+    similar = _fitted(query, tokens.shape[1], "ColBERT") @ tokens.astype(np.float32, copy=False).T
+    best: NDArray[np.int64] = similar.argmax(axis=1)
+    return best, similar[np.arange(len(query)), best]
 
 
 def _blocks(offsets: NDArray[np.int64]) -> list[tuple[int, int]]:

@@ -101,11 +101,3 @@ def test_threads_share_an_encoder_one_at_a_time(counting: _Counting, tokenizer: 
 def test_the_encoder_of_a_collection_is_loaded_by_its_model_id() -> None:
     encoder = QueryEncoder.load(Settings(), "fake", backend="fake")
     assert encoder.encode("hello").legs.encoder_key == encoder.identity.encoder_key
-
-
-def test_tokens_are_named_by_their_text(counting: _Counting, tokenizer: Tokenizer) -> None:
-    encoder = QueryEncoder(counting, tokenizer)
-    query = encoder.encode("zebra")
-    assert "".join(sorted(encoder.piece(i) for i in query.legs.sparse_ids.tolist())) == "".join(
-        sorted(("ze", "br", "a"))
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,11 +124,12 @@ class World:
         metadata: dict[str, Any] | None = None,
         tombstone: bool = False,
         passport: bool = True,
+        chunks: Sequence[Chunk] | None = None,
     ) -> Manifest:
         outputs, identity, metadata = outputs or self.outputs, identity or model(), metadata or {}
         spec = Spec(pipeline=Pipeline(outputs=outputs), model=identity)
         self.store.put(self.layout.spec(spec.hash), dump(spec).encode())
-        chunks = [chunk(object_id, i, generation) for i in range(len(legs))]
+        chunks = chunks or [chunk(object_id, i, generation) for i in range(len(legs))]
         listed = []
         for shard in range(0 if tombstone else parts):
             first, last = shard * len(chunks) // parts, (shard + 1) * len(chunks) // parts
