@@ -38,11 +38,12 @@ def encoder(
 ) -> None:
     """Measure dtypes, processes × threads and token budgets; workers that are started later use the best."""
     from trivet.clock import SystemClock
-    from trivet.tuning import keep
+    from trivet.tuning import check_can_keep, keep
     from trivet.tuning.measure import tune
 
     common: Common = ctx.obj
     settings = common.loaded(**({"embed_model": model} if model else {}))
+    check_can_keep(settings)
     found = tune(settings, seconds=seconds, allow_int8=allow_int8, clock=SystemClock(), progress=say)
     keep(settings, found)
     if json_:

@@ -18,8 +18,11 @@ from torch.nn import functional
 _ZERO = 128
 _LARGEST = 127.0
 
-#: Rows of the inputs on which a kind of layer is tried: a short rest, and a whole block.
-_TRIED_ROWS = (16, 256)
+#: Rows of a block, as `trivet.encoder.packed` cuts a batch. Measured: as fast as 2,048 rows in one product, and what is
+#: between two products stays in the cache, which makes the steps between them up to thirty times faster.
+BLOCK = 512
+#: Rows of the inputs on which a kind of layer is tried: a query, which is not rounded up, and a whole block.
+_TRIED_ROWS = (12, BLOCK)
 
 
 class Linear(Protocol):

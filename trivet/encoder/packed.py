@@ -10,17 +10,13 @@ from torch import Tensor
 from trivet.encoder.attention import ALIGNED, text_by_text
 from trivet.encoder.heads import Batch
 from trivet.encoder.layers import Blocks, PackedForward, blocks_of, layer_weights
-from trivet.encoder.onednn import Int8Linear, PackedLinear, best_linear
+from trivet.encoder.onednn import BLOCK, PlainInt8Linear, PlainLinear, best_linear
 from trivet.encoder.torch_encoder import TorchEncoder
-
-#: Rows of one block. Measured: as fast as 2,048 rows in one product, and what is between two products stays in the
-#: cache, which makes the steps between them up to thirty times faster.
-_BLOCK = 512
 
 
 def blocks(batch: Batch) -> Blocks:
     """How the rows of a batch are cut on a CPU."""
-    return blocks_of(len(batch.ids), block=_BLOCK, aligned=ALIGNED)
+    return blocks_of(len(batch.ids), block=BLOCK, aligned=ALIGNED)
 
 
 class PackedEncoder(TorchEncoder):
@@ -42,4 +38,4 @@ class PackedEncoder(TorchEncoder):
 
     def describe(self) -> str:
         """Names the way its linear layers are computed too."""
-        return f"packed/{'onednn' if self._linear in (PackedLinear, Int8Linear) else 'torch'}"
+        return f"packed/{'torch' if self._linear in (PlainInt8Linear, PlainLinear) else 'onednn'}"

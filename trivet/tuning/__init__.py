@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import machine
+from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from trivet.errors import TrivetError
+from trivet.errors import InvalidRequest, TrivetError
 from trivet.settings import Settings
 from trivet.values import Frozen
 
@@ -58,10 +60,11 @@ class Tuning(Frozen):
     model: str
     #: ISO 8601, UTC.
     measured_at: str
-    dtype: str
-    processes: int
-    threads: int
-    forward_tokens: int
+    #: As bounded as the settings that they stand in for: nobody checks them again.
+    dtype: Literal["fp32", "bf16", "fp16", "int8"]
+    processes: int = Field(ge=1)
+    threads: int = Field(ge=1)
+    forward_tokens: int = Field(ge=64)
     #: Dtypes and layouts at one budget; then budgets with the dtype and layout that were chosen.
     figures: tuple[Figure, ...]
     budgets: tuple[Figure, ...]
@@ -72,7 +75,7 @@ class Tuning(Frozen):
 
 
 class _File(Frozen):
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     tunings: tuple[Tuning, ...] = ()
 
 
@@ -138,6 +141,20 @@ def find(settings: Settings) -> tuple[Tuning | None, str]:
     return None, f"{file} holds figures of another machine, model, torch or backend"
 
 
+def check_can_keep(settings: Settings) -> None:
+    """Raises `InvalidRequest` where no tuning can be written: before minutes are spent on one."""
+    folder = path(settings).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InvalidRequest(
+            f"The choice could not be kept: {folder} cannot be written ({error.strerror}).",
+            hint="Set TRIVET_STATE_DIR to a folder that can be written.",
+        ) from error
+
+
 def keep(settings: Settings, tuning: Tuning) -> None:
     """Note a tuning; one for the same place is replaced. Raises `OSError`."""
     file = path(settings)
@@ -152,12 +169,16 @@ def keep(settings: Settings, tuning: Tuning) -> None:
 
 
 def in_force(settings: Settings, tuning: Tuning) -> Mapping[str, str | int]:
-    """Setting → value, of what nobody set. A dtype of auto leaves the choice, so it is none."""
+    """Setting → value, of what nobody set.
+
+    A dtype of auto leaves the choice, so it is none; unless all the others are set. So it is in a worker that a
+    supervisor has told every setting: one that is started again must not compute in another dtype than those beside it.
+    """
     given = set(settings.model_fields_set)
-    if settings.dtype == "auto":
-        given.discard("dtype")
     if given & _LAYOUT:
         given |= _LAYOUT
+    if settings.dtype == "auto" and not given >= {"forward_tokens", *_LAYOUT}:
+        given.discard("dtype")
     values: dict[str, str | int] = {
         "dtype": tuning.dtype,
         "forward_tokens": tuning.forward_tokens,

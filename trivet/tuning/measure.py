@@ -151,6 +151,8 @@ def tune(settings: Settings, *, seconds: float, allow_int8: bool, clock: Clock, 
     model = resolve(settings, settings.embed_model).identity
     if model.name == FAKE:
         raise InvalidRequest("The fake encoder has no speed to be measured.")
+    if settings.dtype not in ("auto", *_DTYPES[on_gpu(settings)]):
+        raise InvalidRequest(f"Setting TRIVET_DTYPE is {settings.dtype!r}, which is not measured on this device.")
     here = place(settings)
     with ExitStack() as stack:
         lengths = chunk_lengths(max(BUDGETS), min(_CHUNK_MOST, model.max_tokens))

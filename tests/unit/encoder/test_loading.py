@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -155,14 +156,15 @@ def test_without_the_private_ops_the_packed_backend_computes_the_same_through_pu
     assert max(differences(fast, plain.encode(ids, colbert_fp32=True)).values()) < 1e-5
 
 
+@pytest.mark.parametrize("spoils", [lambda rows: rows >= onednn.BLOCK, lambda rows: rows < 16], ids=["block", "query"])
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "int8"])
 def test_private_ops_that_compute_something_else_are_not_used(
-    local: Settings, folder: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+    local: Settings, folder: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, spoils: Callable[[int], bool]
 ) -> None:
     ids = rows(local, folder)
     right = load_encoder(local, str(folder), backend="packed", dtype=dtype)
     assert right.passport.backend == "packed/onednn"
-    wrong = spoiled(onednn.Int8Linear if dtype == "int8" else onednn.PackedLinear)
+    wrong = spoiled(onednn.Int8Linear if dtype == "int8" else onednn.PackedLinear, spoils)
     monkeypatch.setattr(onednn, wrong.__bases__[0].__name__, wrong)
     plain = load_encoder(local, str(folder), backend="packed", dtype=dtype)
     assert plain.passport.backend == "packed/torch"
@@ -170,13 +172,13 @@ def test_private_ops_that_compute_something_else_are_not_used(
     assert max(gaps.values()) < (1e-5 if dtype == "fp32" else 0.1)
 
 
-def spoiled(kind: type) -> type:
-    """The same layer, wrong in one number of a whole block: what a kernel with a bug in its rest would do."""
+def spoiled(kind: type, spoils: Callable[[int], bool]) -> type:
+    """The same layer, wrong in one number at some counts of rows: what a kernel with a bug in its rest would do."""
 
     class Spoiled(kind):
         def __call__(self, x: torch.Tensor, **after: Any) -> torch.Tensor:
             y: torch.Tensor = super().__call__(x, **after)
-            if len(x) > 200:
+            if spoils(len(x)):
                 y[-1, -1] += 5
             return y
 

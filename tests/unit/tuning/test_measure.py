@@ -52,6 +52,13 @@ def test_the_fake_has_no_speed(tmp_path: Path) -> None:
         tune(fake, seconds=1.0, allow_int8=False, clock=SystemClock(), progress=print)
 
 
+def test_a_dtype_that_is_not_measured_here_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    model = write_random_model(tmp_path / "random", seed=3, layers=1, hidden=32)
+    half = Settings(state_dir=tmp_path / "state", embed_model=str(model), device="cpu", dtype="fp16")
+    with pytest.raises(InvalidRequest, match="fp16"):
+        tune(half, seconds=1.0, allow_int8=False, clock=SystemClock(), progress=pytest.fail)
+
+
 def test_a_process_that_cannot_load_says_why(tmp_path: Path) -> None:
     lost = Settings(state_dir=tmp_path, embed_model="nowhere", model_hub=False)
     with Child(lost, "fp32", [16]) as child, pytest.raises(StartFailed, match="no weights for 'nowhere'"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from trivet import tuning
 from trivet.cli.checks import findings
-from trivet.errors import StartFailed
+from trivet.errors import InvalidRequest, StartFailed
 from trivet.settings import Settings
 from trivet.supervisor import control
 from trivet.supervisor.workers import environment
@@ -63,6 +64,8 @@ def test_what_was_measured_takes_the_place_of_defaults(given: Callable[..., Sett
         ({"forward_tokens": 2048}, ("fp32", 2048, 3, 5)),
         ({"encoder_threads": 0}, ("fp32", 777, None, 0)),
         ({"embed_workers": 1}, ("fp32", 777, 1, 0)),
+        # Auto beside all others is what a supervisor tells a worker that it starts again.
+        ({"dtype": "auto", "forward_tokens": 2048, "encoder_threads": 1}, ("auto", 2048, None, 1)),
     ],
 )
 def test_an_explicit_setting_wins_and_processes_and_threads_are_one_choice(
@@ -105,6 +108,40 @@ def test_a_damaged_file_is_ignored_with_one_line_and_replaced_by_the_next_tuning
     assert len(caplog.records) == 1
     assert "damaged" in caplog.text
     assert used(given()) == ("fp32", 777, 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("processes", 0), ("threads", 0), ("forward_tokens", 63), ("dtype", "fp99"), ("schema_version", 2)],
+)
+def test_a_file_with_a_value_that_no_setting_could_have_is_ignored(
+    given: Callable[..., Settings], name: str, value: object
+) -> None:
+    settings = given()
+    content = json.loads(tuning.path(settings).read_text(encoding="utf-8"))
+    (content if name in content else content["tunings"][0])[name] = value
+    tuning.path(settings).write_text(json.dumps(content), encoding="utf-8")
+    assert tuning.tuned(settings) is settings
+
+
+def test_a_running_system_keeps_its_dtype_where_a_worker_is_started_again_after_a_tuning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIVET_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("TRIVET_EMBED_MODEL", "fake")
+    made = control._plan(Settings.load(), None)
+    embed = next(worker for worker in made.workers if "embed" in worker.argv)
+    tuning.keep(made.settings, measured(tuning.place(made.settings)))
+    for name, value in (environment(made.settings, {}) | embed.env).items():
+        monkeypatch.setenv(name, value)
+    told = Settings.load()
+    assert tuning.tuned(told) == told
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidRequest, match="cannot be written"):
+        tuning.check_can_keep(Settings(state_dir=tmp_path / "file"))
 
 
 def test_a_model_that_is_not_there_is_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
