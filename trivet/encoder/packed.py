@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+import structlog
 from torch import Tensor
 
 from trivet.encoder.attention import ALIGNED, text_by_text
@@ -12,6 +13,11 @@ from trivet.encoder.heads import Batch
 from trivet.encoder.layers import Blocks, PackedForward, blocks_of, layer_weights
 from trivet.encoder.onednn import BLOCK, PlainInt8Linear, PlainLinear, best_linear
 from trivet.encoder.torch_encoder import TorchEncoder
+
+log = structlog.get_logger(__name__)
+
+#: Layers through torch's public functions.
+_SLOW = (PlainInt8Linear, PlainLinear)
 
 
 def blocks(batch: Batch) -> Blocks:
@@ -30,6 +36,9 @@ class PackedEncoder(TorchEncoder):
         """Reorder the weights for oneDNN, or keep them where its ops are not to be had."""
         tried = list(layer_weights(state, self.config, 0).values())
         self._linear = best_linear(self.precision, self.dtype, tried)
+        if self._linear in _SLOW:
+            # For int8 that means for nothing: it loses what int8 loses, and is slower than fp32.
+            log.warning("encoder.slow", dtype=self.precision, reason="oneDNN's ops are absent or compute wrong here")
         self._forward = PackedForward(state, self.config, self.dtype, linear=self._linear, attention=text_by_text)
 
     def hidden(self, batch: Batch) -> Tensor:
@@ -38,4 +47,4 @@ class PackedEncoder(TorchEncoder):
 
     def describe(self) -> str:
         """Names the way its linear layers are computed too."""
-        return f"packed/{'torch' if self._linear in (PlainInt8Linear, PlainLinear) else 'onednn'}"
+        return f"packed/{'torch' if self._linear in _SLOW else 'onednn'}"

@@ -229,6 +229,11 @@ def _eligible(settings: Settings, bench: _Bench, *, allow_int8: bool) -> list[st
     if settings.dtype != "auto":
         if settings.dtype not in bench.loaded:
             raise InvalidRequest(f"Setting TRIVET_DTYPE is {settings.dtype!r}, which was not measured here.")
+        if (missed := bench.loaded[settings.dtype].missed) and not settings.force_dtype:
+            raise InvalidRequest(
+                f"{settings.dtype} is outside of its tolerance on this model: {'; '.join(missed)}.",
+                hint="Set TRIVET_DTYPE=auto, or TRIVET_FORCE_DTYPE=true.",
+            )
         return [settings.dtype]
     found = []
     for dtype, loaded in bench.loaded.items():
