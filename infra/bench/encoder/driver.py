@@ -141,7 +141,7 @@ class Bench:
         if workload.alone:
             self._pool.close()
         peaks = self._pool.get(PEAK, self.place(PEAK, workload.model))
-        process = self._pool.get(spec, place)
+        process = self._pool.get(spec, place, beside=peaks)
         peak = peaks.ask("peak", dtype=spec.dtype, seconds=_PEAK_SECONDS)["gflops"]
         spent = process.ask("run", texts=texts, seconds=workload.seconds, repeats=workload.repeats)["seconds"]
         self.records.add(

@@ -125,13 +125,16 @@ class Pool:
     def __init__(self) -> None:
         self._held: dict[tuple[str, Path], Process] = {}
 
-    def get(self, spec: Spec, place: Place) -> Process:
-        """The engine for that model, loaded. Raises `EngineFailed`."""
+    def get(self, spec: Spec, place: Place, beside: Process | None = None) -> Process:
+        """The engine for that model, loaded; `beside` is not ended for it. Raises `EngineFailed`."""
         key = (spec.name, place.folder)
         process = self._held.pop(key, None)
         if process is None:
-            while self._held and memory.available_mib() < _FREE_MIB:
-                self._held.popitem()[1].close()
+            while memory.available_mib() < _FREE_MIB:
+                last = next((held for held in reversed(self._held) if self._held[held] is not beside), None)
+                if last is None:
+                    break
+                self._held.pop(last).close()
             process = Process(spec, place)
         self._held[key] = process
         return process
