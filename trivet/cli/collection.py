@@ -11,6 +11,7 @@ from trivet.cli.console import print_json, print_table, say
 from trivet.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from trivet.client import Trivet
     from trivet.values import Collection, Pipeline
 
 group = typer.Typer(help="Create and show collections.", no_args_is_help=True, rich_markup_mode=None)
@@ -77,16 +78,19 @@ def create(
             colbert_layout=colbert_layout,
         ),
     )
-    client = common.client()
-    try:
-        made = client.create_collection(name, pipeline=pipeline, exist_ok=exist_ok)
-    except InvalidRequest as error:
-        # The library names its argument; here it is an option.
-        raise InvalidRequest(error.message, hint=error.hint.replace("exist_ok=True", "--exist-ok")) from None
+    made = _made(common.client(), name, pipeline, exist_ok=exist_ok)
     if json_:
         print_json(made.model_dump(mode="json"))
     else:
         say(f"Collection {made.name} of namespace {made.namespace} is there.")
+
+
+def _made(client: Trivet, name: str, pipeline: Pipeline, *, exist_ok: bool) -> Collection:
+    try:
+        return client.create_collection(name, pipeline=pipeline, exist_ok=exist_ok)
+    except InvalidRequest as error:
+        # The library names its argument; here it is an option.
+        raise InvalidRequest(error.message, hint=error.hint.replace("exist_ok=True", "--exist-ok")) from None
 
 
 @group.command("list")

@@ -17,12 +17,10 @@ from torch.nn import functional
 from trivet.encoder import Legs
 from trivet.encoder.layout import COLBERT_HEAD, SPARSE_HEAD
 from trivet.encoder.models import ResolvedModel
+from trivet.encoder.onednn import BLOCK
 from trivet.encoder.transfer import mark, to_host
 from trivet.encoder.weights import load_pickle
 from trivet.errors import ModelInvalid
-
-#: Rows that the ColBERT head takes at once on a CPU.
-_COLBERT_ROWS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +157,7 @@ class Heads:
         begun = torch.arange(1, len(counts) + 1, device=rows.device).repeat_interleave(counts, output_size=total)
         kept = torch.arange(total, device=rows.device) + begun
         # All rows, and in parts of one size: a CPU compiles and keeps a kernel for every shape that it meets.
-        parts = torch.split(rows, _COLBERT_ROWS if rows.device.type == "cpu" else len(rows))
+        parts = torch.split(rows, BLOCK if rows.device.type == "cpu" else len(rows))
         vectors = torch.cat([functional.linear(part, self.colbert_weight, self.colbert_bias) for part in parts])
         return functional.normalize(vectors[kept].float(), dim=-1)
 

@@ -42,7 +42,7 @@ class Blocks(NamedTuple):
     """How T rows are cut: spans `[start, end)` end to end from 0 to at least T."""
 
     spans: tuple[tuple[int, int], ...]
-    #: Rows of finite numbers that attention wants behind the last span.
+    #: Rows that attention wants behind the last span, whatever they hold.
     tail: int
 
     @property

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trivet.encoder import Legs
-from trivet.encoder.compare import pair_scores, terms
+from trivet.encoder.compare import differences, pair_scores, terms
 from trivet.errors import InvalidRequest
 from trivet.values import Numerics
 
@@ -53,20 +53,16 @@ def numerics(ours: Legs, exact: Legs) -> Numerics:
     """
     cosines = (ours.dense * exact.dense).sum(axis=1)
     shared: list[float] = []
-    weight_gap = 0.0
     for at in range(len(exact)):
-        mine, theirs = terms(ours, at), terms(exact, at)
-        either = mine.keys() | theirs.keys()
-        shared.append(len(mine.keys() & theirs.keys()) / len(either) if either else 1.0)
-        gaps = (abs(mine.get(term, 0.0) - theirs.get(term, 0.0)) for term in either)
-        weight_gap = max(weight_gap, max(gaps, default=0.0))
+        mine, theirs = terms(ours, at).keys(), terms(exact, at).keys()
+        shared.append(len(mine & theirs) / len(mine | theirs) if mine or theirs else 1.0)
     got, wanted = _all_scores(ours), _all_scores(exact)
     return Numerics(
         dense_cosine_min=float(cosines.min()),
         dense_cosine_mean=float(cosines.mean()),
         sparse_jaccard_min=min(shared),
         sparse_jaccard_mean=float(np.mean(shared)),
-        sparse_weight_gap=weight_gap,
+        sparse_weight_gap=differences(ours, exact)["sparse"],
         maxsim_gap=float(np.abs(got["colbert"] - wanted["colbert"]).max()),
         rank_dense=spearman(got["dense"], wanted["dense"]),
         rank_sparse=spearman(got["sparse"], wanted["sparse"]),
