@@ -18,6 +18,14 @@ class QuietHandler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is http.server's
         """Say nothing."""
 
+    def whole_body(self) -> bytes:
+        """The body of the request. Raises `ConnectionError` where its sender was gone before the end of it."""
+        length = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(length)
+        if len(body) < length:
+            raise ConnectionAbortedError(f"{len(body)} of {length} bytes came")
+        return body
+
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True

@@ -66,7 +66,7 @@ class _Handler(QuietHandler):
         super().__init__(*request)
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self.whole_body()
         mishap = self._receiver.meet()
         if mishap == "silent":
             time.sleep(self._receiver.silent_seconds)

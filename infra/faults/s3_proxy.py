@@ -86,7 +86,7 @@ class _Handler(QuietHandler):
             super().finish()
 
     def forward(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self.whole_body()
         mishap = self._proxy.meet(self.command)
         if mishap == "drop before":
             self.close_connection = True

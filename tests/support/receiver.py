@@ -68,7 +68,7 @@ def receiving() -> Iterator[Receiver]:
 
     class Handler(QuietHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            body = self.whole_body()
             with receiver.changed:
                 answer = receiver.answers(self.path, len(receiver.got))
                 status, headers = (answer, {}) if isinstance(answer, int) else answer
