@@ -14,7 +14,7 @@ MODEL_MADE := $(STATE)/models/.embedded.made
 # The model that is built here answers for bge-m3, and says so in every passport. Where the real weights can be
 # had: make demo TRIVET_MODEL_ALIASES='{}'
 demo up bench soak: export TRIVET_MODEL_ALIASES ?= {"BAAI/bge-m3": "embedded"}
-demo up down bench bench-encoder bench-embed-stage soak colbert-error eval: export TRIVET_STATE_DIR := $(STATE)
+demo up down bench bench-encoder bench-gpu bench-embed-stage soak colbert-error eval: export TRIVET_STATE_DIR := $(STATE)
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-18s %s\n", $$1, $$2 }'
@@ -47,6 +47,9 @@ bench: .venv/.dev model ## Measure the pipeline against the bare encoder
 bench-encoder: .venv/.dev model ## The encoder against every peer that installs (ENGINES=, ONLY=, ROUNDS=, AGAIN=1, WRITE=1)
 	@.venv/bin/python -m infra.bench.encoder $(addprefix --engine ,$(ENGINES)) $(addprefix --only ,$(ONLY)) \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(AGAIN),--again) $(if $(WRITE),--write)
+
+bench-gpu: .venv/.dev model ## The encoder on a GPU beside others (needs one; ROUNDS=, WRITE=1: into docs)
+	@.venv/bin/python -m infra.bench.gpu $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(WRITE),--write)
 
 bench-embed-stage: .venv/.dev model ## The embed stage, parts on S3, against the bare encoder (STAGE_MODEL=embedded, 6 or 24; ROUNDS=, WRITE=1)
 	@.venv/bin/python -m infra.bench.embed_stage $(if $(STAGE_MODEL),--model $(STAGE_MODEL)) \
@@ -103,4 +106,4 @@ $(MODEL_MADE): .venv/.runtime $(wildcard trivet/embedded/model*.py trivet/embedd
 	@.venv/bin/python -m trivet.embedded.model $(MODEL)
 	@touch $@
 
-.PHONY: help demo test test-long parity check up down bench bench-encoder bench-embed-stage big faults machine fit-heads evaluate-heads colbert-error eval install model clean overhead ledger-scale soak
+.PHONY: help demo test test-long parity check up down bench bench-encoder bench-gpu bench-embed-stage big faults machine fit-heads evaluate-heads colbert-error eval install model clean overhead ledger-scale soak

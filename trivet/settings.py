@@ -56,10 +56,10 @@ class Settings(BaseSettings):
     force_dtype: bool = False
     #: auto (packed on a CPU, cuda on CUDA), packed, cuda or transformers, which knows other activations than gelu.
     encoder_backend: str = "auto"
-    #: Tokens of one forward pass.
-    forward_tokens: int = Field(2048, ge=64)
-    #: Tokens that an embed worker leases at once.
-    claim_tokens: int = Field(16384, ge=64)
+    #: Tokens of one forward pass; 0 means what is fast on the device.
+    forward_tokens: int = Field(0, ge=0)
+    #: Tokens that an embed worker leases at once; 0 means those of eight forward passes.
+    claim_tokens: int = Field(0, ge=0)
     #: Threads of one encoder process; 0 means all cores.
     encoder_threads: int = Field(0, ge=0)
     #: Threads that fetch shards, and threads that upload parts.

@@ -80,8 +80,8 @@ def main(collection: str, number: int, of: int) -> None:
     """Encode every `of`-th batch and print."""
     settings = Settings.load()
     texts = staged(open_store(settings), Layout.of(settings, settings.namespace, collection))
-    batches = pack([len(ids) for ids in texts], settings.forward_tokens)[number::of]
     encoder = load_encoder(settings, settings.embed_model, backend=settings.encoder_backend)
+    batches = pack([len(ids) for ids in texts], settings.forward_tokens or encoder.pass_tokens)[number::of]
     encoder.encode(texts[:4])
     print("ready", flush=True)  # noqa: T201 - this is how the parent knows
     sys.stdin.readline()

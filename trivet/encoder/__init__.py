@@ -69,6 +69,8 @@ class Encoder(Protocol):
     passport: Passport
     #: Whether a batch costs count x longest tokens rather than their sum; what `batching.pack` wants to know.
     padded: bool
+    #: Tokens of a pass from which on it hardly gets faster per token: what is taken where no setting says otherwise.
+    pass_tokens: int
     #: Whether `start` returns while the device computes, so that starting one batch before the last is read pays.
     overlaps: bool
 

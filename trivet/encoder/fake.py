@@ -30,6 +30,7 @@ class FakeEncoder:
     """Token vectors are hashes of token ids; dense is their mean, so the same ids always give the same legs."""
 
     padded = False
+    pass_tokens = 2048
     overlaps = False
 
     def __init__(self, model: ResolvedModel) -> None:

@@ -144,9 +144,8 @@ class Heads:
         if self.pooling == "cls":
             pooled = hidden[batch.offsets[:-1]].float()
         else:
-            sums = torch.zeros((len(batch.lengths), hidden.shape[1]), device=hidden.device)
-            sums.index_add_(0, batch.text, hidden.float())
-            pooled = sums / batch.offsets.diff()[:, None]
+            # The order of the sum is the same every time, which that of `index_add_` is not on a GPU.
+            pooled = torch.segment_reduce(hidden.float(), "mean", offsets=batch.offsets, axis=0, unsafe=True)
         return functional.normalize(pooled, dim=-1)
 
     def _colbert(self, rows: Tensor, batch: Batch) -> Tensor:

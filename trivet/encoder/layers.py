@@ -30,6 +30,14 @@ Norm = tuple[Tensor, Tensor]
 Attend = Callable[[Tensor], Tensor]
 
 
+class AddsAndNorms(Protocol):
+    """What ends both halves of a layer."""
+
+    def __call__(self, linear: Linear, inner: Tensor, x: Tensor, norm: Norm, epsilon: float) -> Tensor:
+        """Layer norm of `linear(inner) + x`, in the dtype of `x`. `inner` is in the dtype of the encoder."""
+        ...
+
+
 class PreparesAttention(Protocol):
     """A kind of attention within each text."""
 
@@ -61,7 +69,11 @@ class _Layer(NamedTuple):
 
 
 class PackedForward:
-    """The weights of all layers, and the way through them. Raises `ModelInvalid` for an activation but gelu."""
+    """The weights of all layers, and the way through them. Raises `ModelInvalid` for an activation but gelu.
+
+    `residual` is the dtype of what runs along the layers. In float32, it is kept more precise than what goes into a
+    product.
+    """
 
     def __init__(
         self,
@@ -72,6 +84,8 @@ class PackedForward:
         linear: MakesLinear,
         attention: PreparesAttention,
         device: str = "cpu",
+        residual: torch.dtype = torch.float32,
+        add_norm: AddsAndNorms | None = None,
     ) -> None:
         if config.activation != "gelu":
             raise ModelInvalid(
@@ -79,6 +93,7 @@ class PackedForward:
                 hint="Set TRIVET_ENCODER_BACKEND=transformers.",
             )
         self._config, self._dtype, self._attention, self._device = config, dtype, attention, device
+        self._residual, self._add_norm = residual, add_norm or plain_add_norm
         # Looked up row by row, so on a CPU they stay in the file that they are mapped from.
         self._words = state["embeddings.word_embeddings.weight"].to(device)
         # Token types are all 0, so their row joins the positions.
@@ -125,20 +140,16 @@ class PackedForward:
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).to(self._dtype)
 
     def _rest(self, layer: _Layer, mixed: Tensor, x: Tensor) -> Tensor:
-        x = self._normed(self._added(layer.output, mixed, x), layer.norm1)
-        return self._normed(self._added(layer.down, layer.up(x.to(self._dtype), gelu=True), x), layer.norm2)
-
-    def _added(self, linear: Linear, inner: Tensor, x: Tensor) -> Tensor:
-        """[rows, h] float32: the sum along the layers is kept more precise than what goes into a product."""
-        return linear(inner, plus=x) if self._dtype == x.dtype else linear(inner).float().add_(x)
+        epsilon = self._config.epsilon
+        x = self._add_norm(layer.output, mixed, x, layer.norm1, epsilon)
+        return self._add_norm(layer.down, layer.up(x.to(self._dtype), gelu=True), x, layer.norm2, epsilon)
 
     def _embedded(self, batch: Batch, rows: int) -> Tensor:
         """[rows, h]; those from T on are the layer norm of zeros."""
         x = self._words[batch.ids].float() + self._positions[self._places(batch)]
-        return self._normed(functional.pad(x, (0, 0, 0, rows - len(x))), self._embedding_norm)
-
-    def _normed(self, x: Tensor, norm: Norm) -> Tensor:
-        return functional.layer_norm(x, x.shape[-1:], norm[0], norm[1], self._config.epsilon)
+        x = functional.pad(x, (0, 0, 0, rows - len(x)))
+        x = functional.layer_norm(x, x.shape[-1:], *self._embedding_norm, self._config.epsilon)
+        return x.to(self._residual)
 
     def _places(self, batch: Batch) -> Tensor:
         """Position ids as transformers makes them: counted from pad_id + 1 in every text, over tokens but PAD."""
@@ -146,6 +157,13 @@ class PackedForward:
         total = counted.cumsum(0)
         before = (total - counted)[batch.offsets[:-1]]
         return (total - before[batch.text]) * counted + self._config.pad_id
+
+
+def plain_add_norm(linear: Linear, inner: Tensor, x: Tensor, norm: Norm, epsilon: float) -> Tensor:
+    """As `AddsAndNorms`, on any device."""
+    total = linear(inner, plus=x) if inner.dtype == x.dtype else linear(inner).to(x.dtype).add_(x)
+    weight, bias = (part.to(x.dtype) for part in norm)
+    return functional.layer_norm(total, x.shape[-1:], weight, bias, epsilon)
 
 
 def layer_weights(state: Mapping[str, Tensor], config: Config, at: int) -> dict[str, tuple[Tensor, Tensor]]:

@@ -25,7 +25,7 @@ class FlagReference:
     """fp32 on the CPU, without prompts."""
 
     def __init__(self, folder: Path, pooling: str, max_tokens: int) -> None:
-        kind = _flag_class()
+        kind = flag_class()
         self.name = f"FlagEmbedding {version('FlagEmbedding')}"
         self._max_tokens = max_tokens
         with _quiet():
@@ -68,7 +68,8 @@ def _offsets(rows: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
 
 
-def _flag_class() -> Any:
+def flag_class() -> Any:
+    """`BGEM3FlagModel`. Raises `MissingDependency` where the package is not installed."""
     try:
         # First, for it asks which of the training packages are there.
         import_module("transformers.trainer")

@@ -20,6 +20,7 @@ from trivet.encoder.layout import OPTIONAL, REQUIRED, Config, read_layout
 from trivet.encoder.models import ResolvedModel
 from trivet.encoder.numerics import admitted
 from trivet.encoder.runtime import (
+    PASS_TOKENS,
     describe_device,
     device_errors,
     pick_device,
@@ -44,6 +45,7 @@ class TorchEncoder(ABC):
     #: Name in `trivet.encoder.BACKENDS`.
     name: ClassVar[str]
     padded: bool
+    pass_tokens: int
     #: Of `runtime.DTYPES` those that it computes in, by device.
     dtypes: ClassVar[Mapping[str, tuple[str, ...]]]
     passport: Passport
@@ -54,6 +56,7 @@ class TorchEncoder(ABC):
         self.config = config
         self.heads = heads
         self.device = device
+        self.pass_tokens = PASS_TOKENS[device]
         self.overlaps = device != "cpu"
         #: The name of the dtype; what hidden states are held in.
         self.precision = precision

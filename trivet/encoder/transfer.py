@@ -1,4 +1,4 @@
-"""Copies between the host and a device that wait for nothing. The part for a GPU was not run on one."""
+"""Copies between the host and a device that wait for nothing."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The encoder through Hugging Face transformers: CPU or CUDA, padded batches.
-
-Written for CUDA as well as CPU; it was not run on a GPU here.
-"""
+"""The encoder through Hugging Face transformers: CPU or CUDA, padded batches."""
 
 from __future__ import annotations
 

@@ -88,7 +88,8 @@ class TextEncoder:
         # The closing special token stays.
         ids = [row if len(row) <= self._longest else [*row[: self._longest - 1], row[-1]] for row in rows]
         placed: dict[int, tuple[Legs, int]] = {}
-        for batch in pack([len(row) for row in ids], self._settings.forward_tokens, padded=encoder.padded):
+        budget = self._settings.forward_tokens or encoder.pass_tokens
+        for batch in pack([len(row) for row in ids], budget, padded=encoder.padded):
             legs = encoder.encode([ids[i] for i in batch], colbert=colbert)
             placed |= {i: (legs, place) for place, i in enumerate(batch)}
         return gather([placed[i] for i in range(len(ids))]), cut

@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 
 #: A claim of tiny shards: more than this is not worth its round trips.
 _MOST_SHARDS = 256
+#: Redis and S3 are asked for the next claim while this many passes run.
+_PASSES_PER_CLAIM = 8
 
 
 @dataclass
@@ -57,7 +59,9 @@ class EmbedLoop:
         self._queues = served_queues(encoder.identity.encoder_key, encoder.passport.dtype)
         self._fetchers = ThreadPoolExecutor(ctx.settings.io_threads, thread_name_prefix="fetch")
         self._uploads = Uploads(ctx.settings.io_threads, ctx.settings.upload_buffer_bytes)
-        self._budget = ForwardBudget(ctx.settings.forward_tokens)
+        forward_tokens = ctx.settings.forward_tokens or encoder.pass_tokens
+        self._budget = ForwardBudget(forward_tokens)
+        self._claim_tokens = ctx.settings.claim_tokens or _PASSES_PER_CLAIM * forward_tokens
         self._watchdog = Watchdog(ctx.settings.forward_seconds, clock=ctx.clock, exit=exit)
         self._spec = lru_cache(maxsize=64)(self._load_spec)
         #: Leased, and neither settled nor on its way to S3: what must be given back however a loop ends.
@@ -126,7 +130,7 @@ class EmbedLoop:
             ctx.worker,
             ctx.operation(),
             queues=self._queues,
-            budget=ctx.settings.claim_tokens,
+            budget=self._claim_tokens,
             most=_MOST_SHARDS,
             lease_seconds=ctx.settings.lease_seconds,
         )

@@ -25,6 +25,8 @@ class Loaded(Frozen):
     """What the process says of its encoder."""
 
     padded: bool
+    #: `Encoder.pass_tokens`.
+    pass_tokens: int
     #: Of the process, once it has computed; what another process like it would take too.
     private_bytes: int
     #: What of the dtype is outside of a strict tolerance.
@@ -92,6 +94,7 @@ def _load(settings: Settings, lengths: Sequence[int]) -> tuple[Encoder, list[lis
     missed = tolerance.missed_by(passport.numerics) if tolerance and strict and passport.numerics else []
     loaded = Loaded(
         padded=encoder.padded,
+        pass_tokens=encoder.pass_tokens,
         private_bytes=_private_bytes(),
         missed=tuple(missed),
         default_dtype=pick_dtype("auto", pick_device(settings.device)),

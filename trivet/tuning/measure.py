@@ -29,8 +29,8 @@ from trivet.tuning.children import Child
 
 Progress = Callable[[str], None]
 
-#: Tokens of one forward pass that are tried.
-BUDGETS = (512, 1024, 2048, 4096, 8192)
+#: Tokens of one forward pass that are tried, without and with a GPU.
+BUDGETS = {False: (512, 1024, 2048, 4096, 8192), True: (4096, 8192, 16384, 32768, 65536, 131072)}
 #: The most precise first. fp16 on a CPU runs at a tenth of the speed, and int8 is not to be had on a GPU.
 _DTYPES = {False: ("fp32", "bf16", "int8"), True: ("fp32", "fp16", "bf16")}
 #: Chunks as prepare makes them: around 400 tokens, at most 512 (log-normal, by the standard deviation of the log).
@@ -40,7 +40,7 @@ _TIE = 0.03
 #: Rounds that differ by more say that something else runs on the machine.
 _NOISY = 0.1
 _FEWEST_ROUNDS, _MOST_ROUNDS = 3, 15
-_ROUND_TOKENS = 2048
+_ROUND_TOKENS = {False: 2048, True: 131072}
 #: Each holds weights of its own.
 _MOST_PROCESSES = 16
 #: Share of the free memory that may be taken.
@@ -105,7 +105,7 @@ class _Bench:
         with `whole_batches` at least one full batch. Before them comes a short round that does not count: kernels are
         compiled in it. A way that runs out of memory is left out.
         """
-        tokens = min(BUDGETS)
+        tokens, most = min(BUDGETS[on_gpu(self.settings)]), _ROUND_TOKENS[on_gpu(self.settings)]
         rates: dict[Way, list[float]] = {way: [] for way in ways}
         begin, end = self.clock.monotonic(), math.inf
         for number in range(_MOST_ROUNDS + 1):
@@ -122,7 +122,7 @@ class _Bench:
             if number == 0:
                 end = self.clock.monotonic() + seconds
                 affordable = tokens * seconds / _FEWEST_ROUNDS / (self.clock.monotonic() - begin)
-                tokens = min(max(tokens, int(affordable)), _ROUND_TOKENS)
+                tokens = min(max(tokens, int(affordable)), most)
         return rates
 
     def _rate(self, way: Way, tokens: int) -> float | None:
@@ -155,20 +155,20 @@ def tune(settings: Settings, *, seconds: float, allow_int8: bool, clock: Clock, 
         raise InvalidRequest(f"Setting TRIVET_DTYPE is {settings.dtype!r}, which is not measured on this device.")
     here = place(settings)
     with ExitStack() as stack:
-        lengths = chunk_lengths(max(BUDGETS), min(_CHUNK_MOST, model.max_tokens))
+        lengths = chunk_lengths(max(BUDGETS[on_gpu(settings)]), min(_CHUNK_MOST, model.max_tokens))
         bench = _Bench(settings, lengths, clock, stack, progress)
         progress("Loading an encoder of each dtype")
         bench.load(_DTYPES[on_gpu(settings)])
         layouts = _layouts(settings, bench)
         bench.load_more(max(processes for processes, _ in layouts))
-        start = Settings.model_fields["forward_tokens"].default
+        start = next(iter(bench.loaded.values())).pass_tokens
         progress(f"Measuring {', '.join(bench.loaded)} in {len(layouts)} layouts")
         ways = [Way(dtype, *layout, start) for dtype in bench.loaded for layout in layouts]
         figures = _figures(bench.measure(ways, seconds * _FIRST_STEP, whole_batches=False))
         default = (next(iter(bench.loaded.values())).default_dtype, *_default_layout(settings))
         best = _choose(figures, _eligible(settings, bench, allow_int8=allow_int8), default)
         progress(f"Measuring budgets with {best.dtype}, {best.processes} × {best.threads} threads")
-        tried = _budgets(best, seconds * (1 - _FIRST_STEP), bench.notes)
+        tried = _budgets(best, BUDGETS[on_gpu(settings)], seconds * (1 - _FIRST_STEP), bench.notes)
         ways = [Way(best.dtype, best.processes, best.threads, budget) for budget in tried]
         budgets = _figures(bench.measure(ways, seconds * (1 - _FIRST_STEP), whole_batches=True))
     chosen = first_of_best(sorted(budgets, key=lambda figure: (figure.forward_tokens != start, figure.forward_tokens)))
@@ -246,11 +246,11 @@ def _eligible(settings: Settings, bench: _Bench, *, allow_int8: bool) -> list[st
     return found
 
 
-def _budgets(best: Figure, seconds: float, notes: list[str]) -> list[int]:
-    """Those that can be measured often enough in `seconds`; the smaller ones always."""
+def _budgets(best: Figure, budgets: Sequence[int], seconds: float, notes: list[str]) -> list[int]:
+    """Of `budgets` those that can be measured often enough in `seconds`; the smaller ones always."""
     tried: list[int] = []
     spent = 0.0
-    for budget in BUDGETS:
+    for budget in budgets:
         spent += _FEWEST_ROUNDS * budget * best.processes / best.tokens_per_second
         if budget > best.forward_tokens and spent > seconds:
             notes.append(f"Budgets from {budget} tokens on were not measured: too long; give more --seconds.")

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 from torch import Tensor
 from torch.nn import functional
 
-from trivet.encoder import load_encoder, varlen
+from trivet.encoder import cuda, load_encoder, varlen
 from trivet.encoder.compare import differences
+from trivet.encoder.cuda import best_add_norm
 from trivet.encoder.heads import Batch
+from trivet.encoder.layers import Norm, plain_add_norm
 from trivet.encoder.models import resolve
+from trivet.encoder.onednn import Linear
 from trivet.encoder.random_model import write_random_model
 from trivet.encoder.torch_encoder import TorchEncoder
 from trivet.encoder.varlen import best_attention, flash, grouped
@@ -118,10 +124,55 @@ def test_auto_is_cuda_where_the_device_is(local: Settings, folder: Path, monkeyp
     assert _backend(local, model, "auto") == "packed"
 
 
+@given(lengths=st.lists(st.sampled_from([1, 7, 500, 2047, 2048, 8192]), min_size=1, max_size=12))
+def test_a_long_text_is_a_run_by_itself_and_short_neighbours_are_one(lengths: list[int]) -> None:
+    batch = batch_of(lengths)
+    runs = varlen._runs(batch)
+    assert [run.start for run in runs] == [0, *(run.end for run in runs[:-1])]
+    ends = [[run.end] if run.ends is None else (run.ends[1:] + run.start).tolist() for run in runs]
+    assert [end for some in ends for end in some] == batch.offsets[1:].tolist()
+    assert [run.longest for run in runs if run.ends is None] == [length for length in lengths if length >= 2048]
+    assert not any(a.ends is not None and b.ends is not None for a, b in pairwise(runs))
+
+
+def test_on_a_cpu_and_in_fp32_sums_and_norms_are_torchs() -> None:
+    assert best_add_norm("cpu", torch.bfloat16, 64) is plain_add_norm
+    assert best_add_norm("cuda", torch.float32, 64) is plain_add_norm
+
+
+def test_where_triton_is_absent_sums_and_norms_are_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.delitem(sys.modules, "trivet.encoder.triton_norm", raising=False)
+    with capture_logs() as logs:
+        assert best_add_norm("cuda", torch.bfloat16, 64) is plain_add_norm
+    assert "no kernel for sums and norms" in logs[0]["reason"]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("width", [64, 384, 1024])
+def test_what_computes_sums_and_norms_is_taken_where_it_is_right_and_not_where_it_is_wrong(
+    width: int, dtype: torch.dtype
+) -> None:
+    def forgets_epsilon(linear: Linear, inner: Tensor, x: Tensor, norm: Norm, _: float) -> Tensor:
+        return plain_add_norm(linear, inner, x, norm, 0.0)
+
+    def one_wrong_number(linear: Linear, inner: Tensor, x: Tensor, norm: Norm, epsilon: float) -> Tensor:
+        y = plain_add_norm(linear, inner, x, norm, epsilon)
+        y[-1, -1] += 0.5
+        return y
+
+    assert cuda._agrees(plain_add_norm, "cpu", dtype, width)
+    assert not cuda._agrees(one_wrong_number, "cpu", dtype, width)
+    if dtype == torch.float16:
+        assert not cuda._agrees(forgets_epsilon, "cpu", dtype, width)
+
+
 @needs_gpu
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_on_a_gpu_the_flash_kernel_is_chosen(dtype: torch.dtype) -> None:
+def test_on_a_gpu_the_fast_kernels_are_chosen(dtype: torch.dtype) -> None:
     assert best_attention("cuda", dtype, 16, 64) is flash
+    for width in (64, 384, 1024):
+        assert best_add_norm("cuda", dtype, width) is not plain_add_norm
 
 
 @pytest.fixture
@@ -138,7 +189,7 @@ def on_gpu(tmp_path: Path) -> Callable[[str], TorchEncoder]:
     return loaded
 
 
-ROWS = [[0, *range(5, 5 + count), 2] for count in (60, 1, 17, 33)]
+ROWS = [[0, *(5 + at % 90 for at in range(count)), 2] for count in (60, 1, 2100, 17, 33)]
 
 
 @needs_gpu

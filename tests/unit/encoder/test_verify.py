@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from trivet.encoder import layers, verify
+from trivet.encoder.onednn import Linear
 from trivet.encoder.random_model import write_random_model
 from trivet.errors import InvalidRequest, ModelUnavailable
 from trivet.settings import Settings
@@ -42,12 +43,12 @@ def test_without_flag_embedding_it_is_held_against_transformers(
 def test_an_encoder_that_computes_something_else_does_not_pass(
     settings: Settings, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = layers.PackedForward._normed
+    right = layers.plain_add_norm
 
-    def wrong(self: layers.PackedForward, x: torch.Tensor, norm: layers.Norm) -> torch.Tensor:
-        return right(self, x, (norm[0] * 1.001, norm[1]))
+    def wrong(linear: Linear, inner: torch.Tensor, x: torch.Tensor, norm: layers.Norm, epsilon: float) -> torch.Tensor:
+        return right(linear, inner, x, (norm[0] * 1.001, norm[1]), epsilon)
 
-    monkeypatch.setattr(layers.PackedForward, "_normed", wrong)
+    monkeypatch.setattr(layers, "plain_add_norm", wrong)
     monkeypatch.setattr(verify, "has_flag_embedding", lambda: False)
     report = verify.verify(settings, str(folder))
     assert not report.passed

@@ -23,8 +23,8 @@ class Packed:
 
     def __init__(self, folder: Path, dtype: str, state: Path) -> None:
         settings = Settings.load().model_copy(update={"state_dir": state, "model_dir": folder.parent})
-        self._budget = settings.forward_tokens
         self._encoder = load_encoder(settings, str(folder), backend="packed", dtype=dtype)
+        self._budget = settings.forward_tokens or self._encoder.pass_tokens
         self._tokenizer = Tokenizer.load(resolve(settings, str(folder)))
         #: Only for results: float32, so that rounding for storage is not taken for the encoder's error.
         self.colbert_fp32 = False
