@@ -19,6 +19,7 @@ from celery.signals import (
     worker_shutdown,
 )
 
+from trivet import machine
 from trivet.broker import celery_ringer, make_app, queue_names
 from trivet.encoder import Encoder
 from trivet.errors import InvalidRequest, TrivetError
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run until stopped; exit status 0 after a warm shutdown, 3 where something needed is not there."""
     parser = argparse.ArgumentParser(prog="workers.main", description=__doc__)
     parser.add_argument("--roles", required=True, help=f"comma-separated: {', '.join(Role)}")
-    parser.add_argument("--concurrency", type=int, default=os.cpu_count() or 1, help="prefork children")
+    parser.add_argument("--concurrency", type=int, default=machine.cores(), help="prefork children")
     options = parser.parse_args(arguments)
     try:
         roles = [Role(name.strip()) for name in options.roles.split(",")]

@@ -24,6 +24,7 @@ from trivet.encoder.onednn import PlainLinear
 from trivet.encoder.packed import blocks
 from trivet.encoder.tokenizer import Tokenizer
 from trivet.ids import digest
+from trivet.machine import processor
 from trivet.values import Frozen, Numerics
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def measured(
     if encoder.config.activation != "gelu":
         return None
     known = encoder.passport
-    key = digest([known.checksums, known.library_versions, known.backend, known.dtype, known.device], 32)
+    how = [known.backend, known.dtype, known.device, processor()]
+    key = digest([known.checksums, known.library_versions, how], 32)
     notes = Notes(state_dir / "parity.json")
     with suppress(ValidationError):  # not noted, damaged, or of a version that measured less
         return Measured.model_validate(notes.get(key))

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from trivet import machine
 from trivet.errors import EncoderBroken, EncoderOutOfMemory, InvalidRequest
 
 #: What an encoder may be asked to compute in. int8 is the linear layers alone: the rest runs in what is fast beside it.
@@ -74,9 +75,11 @@ def cpu_has_bf16() -> bool:
 
 
 def set_threads(count: int) -> None:
-    """Threads of one forward pass in this process; 0 leaves torch's choice, all cores."""
-    if count:
-        torch.set_num_threads(count)
+    """Threads of one forward pass in this process; 0 means all cores that it may use.
+
+    torch knows nothing of a container's quota: with a thread for each core of the machine, most would wait for it.
+    """
+    torch.set_num_threads(count or min(torch.get_num_threads(), machine.cores()))
 
 
 def return_free_memory() -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from trivet import machine
 from trivet.settings import Settings
 from trivet.supervisor.roots import find_root
-from trivet.tuning import cores_here, on_gpu
+from trivet.tuning import on_gpu
 
 #: Each holds weights of its own.
 _MOST_CPU_ENCODERS = 4
@@ -37,7 +38,7 @@ def worker_specs(settings: Settings) -> tuple[WorkerSpec, ...]:
     embed_env = {"OMP_WAIT_POLICY": "PASSIVE"}
     if count > 1 and settings.encoder_threads == 0:
         # Several encoders with all cores each are slower than one (measured): share them out.
-        embed_env["TRIVET_ENCODER_THREADS"] = str(max(1, cores_here() // count))
+        embed_env["TRIVET_ENCODER_THREADS"] = str(max(1, machine.cores() // count))
 
     def spec(name: str, *options: str, env: Mapping[str, str] | None = None) -> WorkerSpec:
         return WorkerSpec(name, (sys.executable, "-m", "workers.main", *options), root, env or {}, ready=True)
@@ -53,7 +54,7 @@ def worker_specs(settings: Settings) -> tuple[WorkerSpec, ...]:
 
 def default_embed_workers(settings: Settings) -> int:
     """On a CPU single-threaded processes beat one with all threads: .90 of the bare encoder against .67."""
-    return 1 if on_gpu(settings) else min(cores_here(), _MOST_CPU_ENCODERS)
+    return 1 if on_gpu(settings) else min(machine.cores(), _MOST_CPU_ENCODERS)
 
 
 def environment(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:

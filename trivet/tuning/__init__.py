@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from platform import machine
 from typing import Literal
 
 from pydantic import Field, ValidationError
 
 from trivet.errors import InvalidRequest, TrivetError
+from trivet.machine import cores, processor
 from trivet.settings import Settings
 from trivet.values import Frozen
 
@@ -91,33 +91,14 @@ def place(settings: Settings) -> Place:
     torch = ""
     with suppress(PackageNotFoundError):
         torch = version("torch")
-    cores = f"{cores_here()} cores{', GPU' if on_gpu(settings) else ''}"
+    which = f"{cores()} cores{', GPU' if on_gpu(settings) else ''}"
     key = resolve(settings, settings.embed_model).identity.encoder_key
-    return Place(machine=f"{_processor()}, {cores}", encoder_key=key, torch=torch, backend=settings.encoder_backend)
-
-
-def cores_here() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    return Place(machine=f"{processor()}, {which}", encoder_key=key, torch=torch, backend=settings.encoder_backend)
 
 
 def on_gpu(settings: Settings) -> bool:
     """Whether a GPU would compute, without asking torch."""
     return settings.device == "cuda" or (settings.device == "auto" and Path("/dev/nvidiactl").exists())
-
-
-def _processor() -> str:
-    wanted = ("model name", "cpu family", "model", "stepping")
-    found: dict[str, str] = {}
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() in wanted:
-                found.setdefault(name.strip(), value.strip())
-    if "model name" not in found:
-        return machine()
-    numbers = "/".join(found.get(name, "") for name in wanted[1:])
-    return f"{found['model name']} ({numbers})"
 
 
 def find(settings: Settings) -> tuple[Tuning | None, str]:

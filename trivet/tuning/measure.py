@@ -15,15 +15,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import accumulate
-from pathlib import Path
 
+from trivet import machine
 from trivet.clock import Clock
 from trivet.encoder.batching import pack
 from trivet.encoder.models import FAKE, resolve
 from trivet.errors import InvalidRequest, StartFailed
 from trivet.settings import Settings
 from trivet.supervisor.workers import default_embed_workers
-from trivet.tuning import Figure, Tuning, cores_here, on_gpu, place
+from trivet.tuning import Figure, Tuning, on_gpu, place
 from trivet.tuning.child import Loaded, Order
 from trivet.tuning.children import Child
 
@@ -204,24 +204,19 @@ def _layouts(settings: Settings, bench: _Bench) -> list[tuple[int, int]]:
 
     As many as have room: all dtypes are alive at once, so that they can take turns.
     """
-    cores = cores_here()
+    cores = machine.cores()
     if on_gpu(settings):
         return [(1, cores)]
     counts = sorted({1, 2, 4, min(cores, _MOST_PROCESSES)} & set(range(1, cores + 1)))
     each = sum(loaded.private_bytes for loaded in bench.loaded.values())
-    room = 1 + int(_MEMORY_SHARE * _free_bytes() / each)
+    room = 1 + int(_MEMORY_SHARE * machine.free_memory() / each)
     bench.notes += [f"{count} processes were not measured: no memory for them." for count in counts if count > room]
     return [(count, max(1, cores // count)) for count in counts if count <= room]
 
 
-def _free_bytes() -> int:
-    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
-    return int(lines["MemAvailable"].split()[0]) * 1024
-
-
 def _default_layout(settings: Settings) -> tuple[int, int]:
     processes = default_embed_workers(settings)
-    return processes, max(1, cores_here() // processes)
+    return processes, max(1, machine.cores() // processes)
 
 
 def _eligible(settings: Settings, bench: _Bench, *, allow_int8: bool) -> list[str]:

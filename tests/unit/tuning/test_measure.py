@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trivet import tuning
+from trivet import machine, tuning
 from trivet.cli import OK, main
 from trivet.clock import SystemClock
 from trivet.encoder.random_model import write_random_model
@@ -31,7 +31,7 @@ def test_every_dtype_and_layout_is_measured_and_int8_is_shown_and_not_chosen_una
     assert kept.model_dump(mode="json") == printed
     assert {figure.dtype for figure in kept.figures} == {"fp32", "bf16", "int8"}
     layouts = {(figure.processes, figure.threads) for figure in kept.figures}
-    cores = tuning.cores_here()
+    cores = machine.cores()
     assert (1, cores) in layouts
     assert len(kept.figures) == 3 * len(layouts)
     assert all(len(figure.rounds) >= 3 for figure in (*kept.figures, *kept.budgets))

@@ -1,0 +1,85 @@
+"""What a process may use, within the limits of its container."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from trivet import machine
+
+GIB = 1 << 30
+
+
+@pytest.fixture(autouse=True)
+def _eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+
+
+def root(tmp_path: Path, files: dict[str, str]) -> Path:
+    for name, text in {"proc/meminfo": "MemFree: 1 kB\nMemAvailable:   16777216 kB\n", **files}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_without_groups_it_is_the_cores_that_the_process_is_bound_to_and_the_memory_that_is_left(
+    tmp_path: Path,
+) -> None:
+    here = root(tmp_path, {})
+    assert (machine.cores(here), machine.free_memory(here)) == (8, 16 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [("200000 100000", 2), ("150000 100000", 2), ("50000 100000", 1), ("max 100000", 8), ("6400000 100000", 8)],
+)
+def test_a_quota_of_version_2_limits_the_cores(tmp_path: Path, quota: str, cores: int) -> None:
+    here = root(tmp_path, {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": quota + "\n"})
+    assert machine.cores(here) == cores
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("300000", 3), ("-1", 8)])
+def test_a_quota_of_version_1_limits_the_cores(tmp_path: Path, quota: str, cores: int) -> None:
+    files = {
+        "proc/self/cgroup": "4:memory:/a\n3:cpu,cpuacct:/docker/abc\n0::/\n",
+        # The path is the host's; in the container its own group is on top.
+        "sys/fs/cgroup/cpu/cpu.cfs_quota_us": quota,
+        "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+    }
+    assert machine.cores(root(tmp_path, files)) == cores
+
+
+def test_the_smallest_limit_of_all_groups_above_counts(tmp_path: Path) -> None:
+    files = {
+        "proc/self/cgroup": "0::/pods/one\n",
+        "sys/fs/cgroup/pods/cpu.max": "300000 100000",
+        "sys/fs/cgroup/pods/one/cpu.max": "max 100000",
+        "sys/fs/cgroup/pods/memory.max": str(4 * GIB),
+        "sys/fs/cgroup/pods/memory.current": str(GIB),
+        "sys/fs/cgroup/pods/one/memory.max": "max",
+    }
+    here = root(tmp_path, files)
+    assert (machine.cores(here), machine.free_memory(here)) == (3, 3 * GIB)
+
+
+def test_a_limit_on_memory_of_version_1_counts_unless_it_is_none(tmp_path: Path) -> None:
+    files = {
+        "proc/self/cgroup": "4:memory:/a\n",
+        "sys/fs/cgroup/memory/a/memory.limit_in_bytes": str(2 * GIB),
+        "sys/fs/cgroup/memory/a/memory.usage_in_bytes": str(3 * GIB),
+        "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712",
+    }
+    assert machine.free_memory(root(tmp_path, files)) == 0
+
+
+def test_the_processor_has_a_name(tmp_path: Path) -> None:
+    text = "processor: 0\ncpu family : 25\nmodel\t: 17\nmodel name\t: EPYC\nstepping: 1\n\nmodel name: other\n"
+    assert machine.processor(root(tmp_path, {"proc/cpuinfo": text})) == "EPYC (25/17/1)"
+    assert machine.processor(tmp_path / "nowhere") == os.uname().machine
+
+
+def test_this_machine_is_read() -> None:
+    assert machine.cores() in range(1, 9)
+    assert machine.free_memory() > 0
