@@ -11,12 +11,11 @@ from torch.nn import functional
 from trivet.encoder.heads import Batch
 from trivet.encoder.layers import Attend
 
-#: Lengths are rounded up to this, for oneDNN compiles and keeps a kernel for every shape that it meets.
-ALIGNED = 16
-#: Shorter texts, with less to compute than to call, and longer ones, whose scores would not fit, go through torch's
-#: fused attention: its buffers do not grow with the square of the length. Between the two it is slower (1.2 to 1.8
-#: times in bf16).
-_SHORTEST, _LONGEST = 33, 1024
+#: What lengths are rounded up to, for oneDNN compiles and keeps a kernel for every shape that it meets: up to so many
+#: tokens, and beyond.
+ALIGNED, _LONG, _LONG_ALIGNED = 16, 1024, 128
+#: Shorter texts, with less to compute than to call, go through torch's fused attention; in fp32 long ones too.
+_SHORTEST, _LONGEST_FP32 = 33, 512
 #: Scores that are held at once, so that they stay in the cache between product, softmax and product.
 _SCORES = 1 << 20
 
@@ -29,36 +28,45 @@ def text_by_text(batch: Batch, heads: int) -> Attend:
 def attend(qkv: Tensor, batch: Batch, heads: int) -> Tensor:
     """[rows, 3h] queries (scaled already), keys and values → [rows, h], zeros after the texts.
 
-    At least `ALIGNED` rows must follow the texts. They change nothing, whatever they hold.
+    Rows after the texts change nothing, whatever they hold.
     """
     width = qkv.shape[1] // 3 // heads
     views = qkv.view(len(qkv), 3, heads, width).permute(1, 2, 0, 3)
     out = qkv.new_zeros((len(qkv), heads, width))
     target = out.transpose(0, 1)
+    longest = _LONGEST_FP32 if qkv.dtype == torch.float32 else max(batch.lengths)
     start = 0
     for length in batch.lengths:
-        one = _product if _SHORTEST <= length <= _LONGEST else _fused
-        one(views[:, :, start:], length, target[:, start : start + length])
+        one = _products if _SHORTEST <= length <= longest else _fused
+        one(views[:, :, start : start + length], target[:, start : start + length])
         start += length
     return out.flatten(1)
 
 
-def _product(views: Tensor, length: int, target: Tensor) -> None:
-    """As two matrix products with the scores between them; a few heads at a time. [3, heads, …, width] → target."""
-    rows = -(-length // ALIGNED) * ALIGNED
-    query, key, value = views[:, :, :rows]
-    if rows > length:
-        # The rows after the text are the next one's: nothing of it may come in, not even a number that is none.
-        value = functional.pad(value[:, :length], (0, 0, 0, rows - length))
-    heads = len(query)
+def _products(views: Tensor, target: Tensor) -> None:
+    """As two matrix products with the scores between them, a few heads and queries at a time.
+
+    [3, heads, length, width] → target [heads, length, width].
+    """
+    _, heads, length, width = views.shape
+    unit = ALIGNED if length <= _LONG else _LONG_ALIGNED
+    rows = -(-length // unit) * unit
+    # Copied: products over rows that lie apart are slower by more than that.
+    held = views.new_empty((3, heads, rows, width))
+    held[:, :, :length], held[:, :, length:] = views, 0
+    query, key, value = held
     group = max(1, min(heads, _SCORES // rows**2))
-    for at in range(0, heads, group):
-        part = slice(at, at + group)
-        scores = torch.bmm(query[part], key[part].transpose(1, 2))
-        scores[:, :, length:] = -torch.inf
-        target[part] = torch.bmm(torch.softmax(scores, -1, out=scores), value[part])[:, :length]
+    part = max(ALIGNED, min(rows, _SCORES // (group * rows) // ALIGNED * ALIGNED))
+    for first in range(0, heads, group):
+        some = slice(first, first + group)
+        keys, values = key[some].transpose(1, 2), value[some]
+        for start in range(0, length, part):
+            scores = torch.bmm(query[some, start : start + part], keys)
+            scores[:, :, length:] = -torch.inf
+            mixed = torch.bmm(torch.softmax(scores, -1, out=scores), values)
+            target[some, start : start + part] = mixed[:, : length - start]
 
 
-def _fused(views: Tensor, length: int, target: Tensor) -> None:
-    query, key, value = views[:, None, :, :length]
+def _fused(views: Tensor, target: Tensor) -> None:
+    query, key, value = views[:, None]
     target.copy_(functional.scaled_dot_product_attention(query, key, value, scale=1.0)[0])

@@ -51,7 +51,7 @@ class CudaEncoder(TorchEncoder):
 
     def hidden(self, batch: Batch) -> Tensor:
         """[T, h] last hidden states."""
-        return self._forward(batch, Blocks(((0, len(batch.ids)),), tail=0))
+        return self._forward(batch, Blocks(((0, len(batch.ids)),)))
 
     def describe(self) -> str:
         """Names the kernels too."""

@@ -50,8 +50,6 @@ class Blocks(NamedTuple):
     """How T rows are cut: spans `[start, end)` end to end from 0 to at least T."""
 
     spans: tuple[tuple[int, int], ...]
-    #: Rows that attention wants behind the last span, whatever they hold.
-    tail: int
 
     @property
     def rows(self) -> int:
@@ -124,9 +122,9 @@ class PackedForward:
         attend = self._attention(batch, self._config.heads)
         hidden = self._embedded(batch, blocks.rows)
         parts = [hidden[start:end] for start, end in blocks.spans]
-        one = len(parts) == 1 and not blocks.tail
-        rows = 0 if one else blocks.rows + blocks.tail
-        qkv = torch.zeros((rows, 3 * self._config.hidden), dtype=self._dtype, device=self._device)
+        one = len(parts) == 1
+        shape = (0 if one else blocks.rows, 3 * self._config.hidden)
+        qkv = torch.empty(shape, dtype=self._dtype, device=self._device)
         for layer in self._layers:
             if one:
                 qkv = layer.qkv(parts[0].to(self._dtype))
@@ -201,4 +199,4 @@ def blocks_of(tokens: int, *, block: int, aligned: int) -> Blocks:
     cuts = list(range(block, end, block))
     if cuts and end - cuts[-1] < block // 4:
         cuts.pop()
-    return Blocks(tuple(zip([0, *cuts], [*cuts, end], strict=True)), tail=aligned)
+    return Blocks(tuple(zip([0, *cuts], [*cuts, end], strict=True)))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from trivet.encoder import onednn
-from trivet.encoder.attention import ALIGNED, attend
+from trivet.encoder.attention import attend
 from trivet.encoder.heads import Batch
 from trivet.encoder.layers import blocks_of
 
@@ -33,25 +33,32 @@ def batch_of(lengths: list[int]) -> Batch:
     return Batch(torch.zeros(sum(lengths), dtype=torch.long), lengths, offsets)
 
 
-@pytest.mark.parametrize("lengths", [[1], [16], [17, 3], [40, 5, 64], [32, 33], [1024], [1025, 2], [3, 1500]])
-def test_attention_is_that_of_each_text_alone_whatever_lies_behind_it(lengths: list[int]) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "lengths", [[1], [16], [17, 3], [40, 5, 64], [32, 33], [512, 2], [520], [1024], [1025, 2], [3, 1500], [2300]]
+)
+def test_attention_is_that_of_each_text_alone_whatever_lies_behind_it(lengths: list[int], dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(len(lengths))
     heads, width, total = 4, 8, sum(lengths)
-    qkv = torch.randn((total + ALIGNED, 3 * heads * width), generator=generator)
+    qkv = torch.randn((total + 16, 3 * heads * width), generator=generator)
+    # As wide as scaled queries are.
+    qkv[:, : heads * width] /= width**0.5
     qkv[total:] = torch.nan
+    qkv = qkv.to(dtype)
     mixed = attend(qkv, batch_of(lengths), heads)
+    tolerance = 1e-5 if dtype == torch.float32 else 0.02
     start = 0
     for length in lengths:
-        query, key, value = qkv[start : start + length].view(length, 3, heads, width).permute(1, 2, 0, 3)
-        wanted = functional.scaled_dot_product_attention(query, key, value, scale=1.0)
-        assert torch.allclose(mixed[start : start + length], wanted.transpose(0, 1).flatten(1), atol=1e-5)
+        query, key, value = qkv[start : start + length].float().view(length, 3, heads, width).permute(1, 2, 0, 3)
+        wanted = functional.scaled_dot_product_attention(query, key, value, scale=1.0).transpose(0, 1).flatten(1)
+        assert torch.allclose(mixed[start : start + length].float(), wanted, atol=tolerance)
         start += length
     assert torch.isfinite(mixed).all()
 
 
 @pytest.mark.parametrize("lengths", [[5, 40, 70], [40, 3, 41], [33, 1030, 34]])
 def test_a_text_of_numbers_that_are_none_spoils_no_other(lengths: list[int]) -> None:
-    qkv = torch.randn((sum(lengths) + ALIGNED, 3 * 32), generator=torch.Generator().manual_seed(1))
+    qkv = torch.randn((sum(lengths) + 16, 3 * 32), generator=torch.Generator().manual_seed(1))
     qkv[lengths[0] : lengths[0] + lengths[1]] = torch.nan
     finite = torch.isfinite(attend(qkv, batch_of(lengths), 4)).all(dim=1)[: sum(lengths)]
     assert finite.tolist() == [True] * lengths[0] + [False] * lengths[1] + [True] * lengths[2]
