@@ -260,7 +260,9 @@ class TrivetVectorStore(VectorStore):
         if not vectors:
             return []
         asked = found.queries[0].legs.dense[: len(vectors[0])]
-        chosen = maximal_marginal_relevance(asked, list(vectors), lambda_mult=lambda_mult, k=k)
+        chosen = maximal_marginal_relevance(
+            asked, [vector.tolist() for vector in vectors], lambda_mult=lambda_mult, k=k
+        )
         return [self._plain(found.hits[i]) for i in chosen]
 
     def _found(self, query: str, request: SearchRequest) -> Found:

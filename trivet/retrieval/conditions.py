@@ -117,7 +117,7 @@ def matches(metadata: Mapping[str, Any], expression: Condition | Group) -> bool:
         case Op.EXISTS:
             return (value is not _MISSING) == wanted
         case _:
-            return _comparable(value, wanted) and _ORDERED[expression.op](value, wanted)
+            return _comparable(value, wanted) and bool(_ORDERED[expression.op](value, wanted))
 
 
 def equalities(metadata: Mapping[str, Any]) -> tuple[Condition, ...]:
