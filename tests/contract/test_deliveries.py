@@ -373,6 +373,18 @@ def test_an_endpoint_that_takes_nothing_is_paused_and_nothing_is_lost(desk: Desk
     assert ids(desk.claim()) == ["e1", "e2"]
 
 
+def test_nothing_is_given_up_by_an_endpoint_that_takes_nothing_however_long_an_attempt_is(desk: Desk) -> None:
+    desk.add()
+    desk.fan_out("e1")
+    slow = desk.one()
+    desk.clock.sleep(0.7 * PATIENCE)
+    assert desk.fail(slow, delay=0.01) == (DeliveryState.PENDING, False)
+    desk.clock.sleep(0.7 * PATIENCE)
+    assert desk.fail(desk.one(), delay=0.01) == (DeliveryState.PENDING, False)
+    desk.clock.sleep(0.4 * PATIENCE)
+    assert desk.fail(desk.one()) == (DeliveryState.PENDING, True)
+
+
 def test_an_endpoint_that_is_gone_is_paused_at_once(desk: Desk) -> None:
     desk.add()
     desk.fan_out("e1")

@@ -24,17 +24,11 @@ from trivet.settings import Settings
 
 @pytest.fixture(autouse=True)
 def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
     levels = {name: logging.getLogger(name).level for name in logs._CHATTY}
     monkeypatch.setattr(logs, "_process_values", {})
     yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
     for name, was in levels.items():
         logging.getLogger(name).setLevel(was)
-    logging.captureWarnings(False)
-    structlog.reset_defaults()
 
 
 def lines(as_json: bool = True, **fields: Any) -> io.StringIO:

@@ -212,7 +212,7 @@ class Deliverer:
                 self.clock.sleep(_OUTAGE_SECONDS)
 
     def _tell_once(self, claimed: Claimed, outcome: Outcome, seconds: float) -> None:
-        facts = {"endpoint": claimed.endpoint.endpoint_id, "event": claimed.delivery.event_id}
+        facts = {"endpoint": claimed.endpoint.endpoint_id, "event_id": claimed.delivery.event_id}
         if outcome.taken:
             state = self.book.delivered(claimed, status=outcome.status, seconds=seconds)
         else:

@@ -39,8 +39,6 @@ class MemoryDeliveries(MemoryEndpoints):
             self._numbers += 1
             desk.turn = row.epoch = self._numbers
             row.owner, row.lease_end = worker, now + lease_seconds
-            if row.first is None:
-                row.first, row.paused_before = now, desk.paused_seconds
             _change(row, state=DeliveryState.LEASED, attempts=row.delivery.attempts + 1)
             taken.append(row)
         self._operations[worker] = (operation, taken)
@@ -124,7 +122,9 @@ class MemoryDeliveries(MemoryEndpoints):
         if not pause and now - failing_since >= patience:
             pause = f"It has taken nothing for {patience / 3600:g} h."
         paused = bool(pause) and self.pause(desk.endpoint.endpoint_id, pause)
-        tried = now - (row.first or now) - (desk.paused_seconds - row.paused_before)
+        if row.first_failed is None:
+            row.first_failed, row.paused_before = now, desk.paused_seconds
+        tried = now - row.first_failed - (desk.paused_seconds - row.paused_before)
         next_at = None
         if desk.endpoint.state is EndpointState.PAUSED:
             next_at = now + delay_seconds

@@ -49,7 +49,7 @@ class Row:
     owner: str = ""
     lease_end: float = 0.0
     expiries: int = 0
-    first: float | None = None
+    first_failed: float | None = None
     paused_before: float = 0.0
 
 

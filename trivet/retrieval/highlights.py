@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ Span = tuple[int, int]
 
 _WORD = regex.compile(r"(?V1w)\b")
 _CLUSTER = regex.compile(r"\X")
+_VISIBLE = regex.compile(r"[^\p{P}\p{Z}\p{C}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def highlights(text: str, char_start: int, legs: Iterable[Mapping[Span, float]])
 
 
 def _visible(text: str, span: Span) -> bool:
-    return any(unicodedata.category(character)[0] not in "PZC" for character in text[slice(*span)])
+    return _VISIBLE.search(text, *span) is not None
 
 
 def _widened(text: str, spans: Iterable[Span]) -> list[Span]:

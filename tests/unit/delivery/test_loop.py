@@ -9,9 +9,10 @@ from random import Random
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from trivet.clock import SystemClock
-from trivet.delivery import DeliveryState, NewEndpoint, Outcome
+from trivet.delivery import DeliveryState, EndpointState, NewEndpoint, Outcome
 from trivet.delivery.loop import Deliverer, backoff
 from trivet.delivery.memory import MemoryDeliveries, MemoryTransport
 from trivet.delivery.values import StreamEvent
@@ -114,6 +115,15 @@ def test_whatever_an_endpoint_answers_at_first_the_event_arrives(book: Book) -> 
         "Sending ended with an unexpected RuntimeError.",
         "",
     ]
+
+
+def test_an_endpoint_that_is_paused_is_told_in_the_log_with_the_event(book: Book) -> None:
+    transport = MemoryTransport()
+    transport.answers = [Outcome(False, "410", "It answered 410.", gone=True)]
+    emit(book, "e1")
+    with capture_logs() as logs:
+        run(book, transport, lambda: book.endpoint("end_1").state is EndpointState.PAUSED)
+    assert [(entry["event"], entry["event_id"]) for entry in logs] == [("endpoint.paused", "e1")]
 
 
 def test_a_book_that_is_away_is_waited_for(book: Book) -> None:

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 import regex
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trivet.retrieval.highlights import Span, highlights
@@ -26,6 +26,7 @@ def matched(draw: st.DrawFn) -> tuple[str, list[dict[Span, float]]]:
 
 
 @given(matched())
+@example(("?\U0003d000", [{(0, 2): 1.0}]))
 def test_highlights_are_in_order_whole_and_hold_all_that_matched(case: tuple[str, list[dict[Span, float]]]) -> None:
     text, legs = case
     found = highlights(text, 100, legs)

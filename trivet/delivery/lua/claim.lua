@@ -46,7 +46,7 @@ for _, name in ipairs(redis.call('SMEMBERS', mine)) do
 end
 
 local function take(endpoint, event)
-  local d, e = row(endpoint, event), key('endpoint', endpoint)
+  local d = row(endpoint, event)
   local epoch = redis.call('INCR', key('epoch'))
   if epoch < now then
     epoch = now
@@ -55,9 +55,6 @@ local function take(endpoint, event)
   redis.call('ZREM', key('outgoing', endpoint), event)
   redis.call('HSET', d, 'state', 'leased', 'epoch', epoch, 'owner', worker)
   redis.call('HINCRBY', d, 'attempts', 1)
-  if redis.call('HSETNX', d, 'first', now) == 1 then
-    redis.call('HSET', d, 'paused_before', redis.call('HGET', e, 'paused_ms') or 0)
-  end
   redis.call('ZADD', key('sending'), now + lease_ms, name_of(endpoint, event))
   redis.call('SADD', mine, name_of(endpoint, event))
   redis.call('ZADD', key('turns'), redis.call('INCR', key('turn')), endpoint)

@@ -18,9 +18,13 @@ if reason == '' and now - tonumber(redis.call('HGET', e, 'failing_since')) >= pa
 end
 if reason ~= '' and pause(endpoint, reason) then paused = 1 end
 
--- Trying is what counts: not the time before the first attempt, and not while the endpoint was paused.
+-- Trying is what counts: not the time before the first attempt failed, and not while the endpoint was paused. An endpoint
+-- that takes nothing has failed for at least as long, so it is paused before anything is given up.
+if redis.call('HSETNX', d, 'first_failed', now) == 1 then
+  redis.call('HSET', d, 'paused_before', redis.call('HGET', e, 'paused_ms') or 0)
+end
 local function tried_for()
-  local t = redis.call('HMGET', d, 'first', 'paused_before')
+  local t = redis.call('HMGET', d, 'first_failed', 'paused_before')
   return now - tonumber(t[1]) - (tonumber(redis.call('HGET', e, 'paused_ms') or 0) - tonumber(t[2]))
 end
 
