@@ -84,8 +84,11 @@ def test_the_longest_text_beside_short_ones_is_computed_without_a_mask() -> None
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it is about machines without CUDA")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_where_there_is_no_flash_kernel_groups_are_chosen(dtype: torch.dtype) -> None:
+def test_where_there_is_no_flash_kernel_groups_are_chosen_and_a_log_says_so_but_in_fp32(
+    dtype: torch.dtype, caplog: pytest.LogCaptureFixture
+) -> None:
     assert best_attention("cpu", dtype, HEADS, WIDTH) is grouped
+    assert ("flash kernel" in caplog.text) is (dtype != torch.float32)
 
 
 def changed(how: Callable[[Tensor], Tensor]) -> Callable[[Batch, int], Callable[[Tensor], Tensor]]:
