@@ -58,12 +58,19 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _memory_left(root: Path) -> Iterator[int]:
-    names = (("", "memory.max", "memory.current"), ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes"))
-    for controller, limit_name, used_name in names:
+    """Bytes that each limit leaves. What files were read lately counts as used there, though it makes room for others:
+    the mapped weights of a model would seem to fill a container.
+    """
+    names = (
+        ("", "memory.max", "memory.current", "inactive_file"),
+        ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    )
+    for controller, limit_name, used_name, cached_name in names:
         for group in _groups(root, controller):
             limit = _number(group / limit_name)
             if limit and limit < _NO_LIMIT:
-                yield limit - (_number(group / used_name) or 0)
+                cached = dict(line.split(" ", 1) for line in _lines(group / "memory.stat")).get(cached_name, "0")
+                yield limit - max(0, (_number(group / used_name) or 0) - int(cached))
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:

@@ -60,8 +60,9 @@ class Settings(BaseSettings):
     forward_tokens: int = Field(0, ge=0)
     #: Tokens that an embed worker leases at once; 0 means those of eight forward passes.
     claim_tokens: int = Field(0, ge=0)
-    #: Threads of one encoder process; 0 means all cores.
-    encoder_threads: int = Field(0, ge=0)
+    #: Threads of one encoder process; 0 means all cores. More than a process could start would end it: OpenMP
+    #: knows no other way.
+    encoder_threads: int = Field(0, ge=0, le=1024)
     #: Threads that fetch shards, and threads that upload parts.
     io_threads: int = Field(8, ge=1)
     #: Bytes of parts that may wait for upload.

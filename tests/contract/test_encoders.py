@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from trivet.encoder import Encoder, Legs, load_encoder
 from trivet.encoder.canary import canary_texts
-from trivet.encoder.compare import differences, row, terms
+from trivet.encoder.compare import differences, largest, row, terms
 from trivet.encoder.cuda import CudaEncoder
 from trivet.encoder.models import resolve
 from trivet.encoder.random_model import write_random_model
@@ -127,7 +127,7 @@ def test_a_text_gets_the_same_legs_alone_as_in_company(subject: Subject, texts: 
     together = subject.encoder.encode(rows, colbert_fp32=True)
     for at, tokens in enumerate(rows):
         alone = subject.encoder.encode([tokens], colbert_fp32=True)
-        assert max(differences(alone, row(together, at)).values()) <= subject.tolerance
+        assert largest(differences(alone, row(together, at)).values()) <= subject.tolerance
 
 
 def test_order_of_texts_is_kept(subject: Subject, texts: list[str]) -> None:

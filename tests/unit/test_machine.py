@@ -74,6 +74,27 @@ def test_a_limit_on_memory_of_version_1_counts_unless_it_is_none(tmp_path: Path)
     assert machine.free_memory(root(tmp_path, files)) == 0
 
 
+@pytest.mark.parametrize(
+    ("group", "limit", "used", "cached"),
+    [
+        ("0::/a", "memory.max", "memory.current", "inactive_file"),
+        ("4:memory:/a", "memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+    ],
+)
+def test_files_that_a_container_has_read_leave_room_for_others(
+    tmp_path: Path, group: str, limit: str, used: str, cached: str
+) -> None:
+    files = {
+        limit: str(4 * GIB),
+        used: str(4 * GIB),
+        f"{Path(limit).parent}/memory.stat": f"anon 1\n{cached} {3 * GIB}\n",
+    }
+    here = root(
+        tmp_path, {"proc/self/cgroup": group, **{f"sys/fs/cgroup/{name}": text for name, text in files.items()}}
+    )
+    assert machine.free_memory(here) == 3 * GIB
+
+
 def test_the_processor_has_a_name(tmp_path: Path) -> None:
     text = "processor: 0\ncpu family : 25\nmodel\t: 17\nmodel name\t: EPYC\nstepping: 1\n\nmodel name: other\n"
     assert machine.processor(root(tmp_path, {"proc/cpuinfo": text})) == "EPYC (25/17/1)"

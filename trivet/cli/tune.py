@@ -30,7 +30,9 @@ def _group() -> None:
 def encoder(
     ctx: typer.Context,
     model: Annotated[str, typer.Option(help="Model id; else the one that embed workers serve.")] = "",
-    seconds: Annotated[float, typer.Option(min=1, help="How long to measure, about; loading comes on top.")] = 100.0,
+    seconds: Annotated[
+        float, typer.Option(min=1, max=86_400, help="How long to measure, about; loading comes on top.")
+    ] = 100.0,
     allow_int8: Annotated[
         bool, typer.Option("--allow-int8", help="Choose int8 too, where it is fastest and within its tolerance.")
     ] = False,

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from trivet.encoder import Legs
 from trivet.encoder.attention import text_by_text
-from trivet.encoder.compare import differences
+from trivet.encoder.compare import differences, largest
 from trivet.encoder.files import Notes
 from trivet.encoder.heads import Batch, Heads
 from trivet.encoder.layers import PackedForward
@@ -23,6 +23,7 @@ from trivet.encoder.numerics import numerics
 from trivet.encoder.onednn import PlainLinear
 from trivet.encoder.packed import blocks
 from trivet.encoder.tokenizer import Tokenizer
+from trivet.errors import ModelInvalid
 from trivet.ids import digest
 from trivet.machine import processor
 from trivet.values import Frozen, Numerics
@@ -57,6 +58,7 @@ def measured(
 
     Measured when these files, libraries, backend, dtype and device come together for the first time (a second for a
     model of bge-m3's size), and kept in `state_dir`. None for an activation that the plain pass does not compute.
+    Raises `ModelInvalid` for numbers that are not finite.
     """
     if encoder.config.activation != "gelu":
         return None
@@ -67,8 +69,14 @@ def measured(
     with suppress(ValidationError):  # not noted, damaged, or of a version that measured less
         return Measured.model_validate(notes.get(key))
     rows = canary_rows(tokenizer)
-    ours, exact = encoder.encode(rows, colbert_fp32=True), _plain(encoder, state, tokenizer, rows)
-    found = Measured(parity=max(differences(ours, exact).values()), numerics=numerics(ours, exact))
+    ours = encoder.encode(rows, colbert_fp32=True)
+    if not (np.isfinite(ours.dense).all() and np.isfinite(ours.colbert).all()):
+        raise ModelInvalid(
+            f"The encoder of {known.model!r} gives numbers that are not finite in {known.dtype}.",
+            hint="Try TRIVET_DTYPE=fp32; where that does it too, the weights are damaged.",
+        )
+    exact = _plain(encoder, state, tokenizer, rows)
+    found = Measured(parity=largest(differences(ours, exact).values()), numerics=numerics(ours, exact))
     notes.put(key, found.model_dump())
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,16 +18,20 @@ def differences(one: Legs, other: Legs) -> dict[str, float]:
 
     A sparse term that one side lacks counts as weight 0 there.
     """
-    sparse = 0.0
+    sparse: list[float] = []
     for at in range(len(one)):
         mine, theirs = terms(one, at), terms(other, at)
-        gaps = (abs(mine.get(term, 0.0) - theirs.get(term, 0.0)) for term in mine.keys() | theirs.keys())
-        sparse = max(sparse, max(gaps, default=0.0))
+        sparse += (abs(mine.get(term, 0.0) - theirs.get(term, 0.0)) for term in mine.keys() | theirs.keys())
     return {
         "dense": float(np.abs(one.dense - other.dense).max(initial=0.0)),
-        "sparse": sparse,
+        "sparse": largest(sparse),
         "colbert": float(np.abs(one.colbert - other.colbert).max(initial=0.0)),
     }
+
+
+def largest(gaps: Iterable[float]) -> float:
+    """The largest gap, 0 of none; NaN where one is NaN, which Python's `max` may pass over."""
+    return float(np.max(list(gaps), initial=0.0))
 
 
 def terms(legs: Legs, at: int) -> dict[int, float]:

@@ -5,11 +5,11 @@ Measured and tested on an H200; what needs no GPU is tested on a CPU too.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from importlib import import_module
 from typing import ClassVar
 
-import structlog
 import torch
 from torch import Tensor
 
@@ -19,7 +19,8 @@ from trivet.encoder.onednn import PlainLinear
 from trivet.encoder.torch_encoder import TorchEncoder
 from trivet.encoder.varlen import best_attention, grouped
 
-log = structlog.get_logger(__name__)
+#: Not structlog's, which writes to stdout where nobody has set it up, as in the command line.
+log = logging.getLogger(__name__)
 
 #: Rows on which a kernel is tried.
 _TRIED_ROWS = 130
@@ -70,10 +71,10 @@ def best_add_norm(device: str, dtype: torch.dtype, width: int) -> AddsAndNorms:
         fused: AddsAndNorms = import_module("trivet.encoder.triton_norm").fused_add_norm
         agrees = _agrees(fused, device, dtype, width)
     except Exception as error:  # noqa: BLE001 - Triton is another compiler in this process: it can fail in any way
-        log.warning("encoder.slow", reason=f"no kernel for sums and norms: {str(error).strip()[:200]}")
+        log.warning("encoder.slow: no kernel for sums and norms: %s", str(error).strip()[:200])
         return plain_add_norm
     if not agrees:
-        log.warning("encoder.slow", reason="the kernel for sums and norms computes wrong here")
+        log.warning("encoder.slow: the kernel for sums and norms computes wrong here")
     return fused if agrees else plain_add_norm
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 
 def sha256_cached(path: Path, state_dir: Path) -> str:
@@ -31,6 +32,22 @@ def checksums(folder: Path, paths: Iterable[Path], state_dir: Path) -> dict[str,
     }
 
 
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A file to write that takes the place of `target` once it is whole, and is gone if it does not. Raises `OSError`.
+
+    No other writer has its name, not even one with the same process id in another container over the same folder.
+    """
+    draft = target.with_suffix(f".{uuid4().hex}.tmp")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield draft
+        draft.replace(target)
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
 class Notes:
     """A small JSON object on disk. Of two writers at once one may lose its note, which is then computed again."""
 
@@ -43,13 +60,8 @@ class Notes:
 
     def put(self, key: str, value: Any) -> None:
         """Note a value; a folder that cannot be written is no error, the note is just not kept."""
-        draft = self._path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError), replacing(self._path) as draft:
             draft.write_text(json.dumps(self._read() | {key: value}, indent=0), encoding="utf-8")
-            draft.replace(self._path)
-        except OSError:
-            return
 
     def _read(self) -> dict[str, Any]:
         try:

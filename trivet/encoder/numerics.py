@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING
@@ -15,6 +16,10 @@ from trivet.values import Numerics
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+#: Not structlog's, which writes to stdout where nobody has set it up, as in the command line.
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +103,14 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def admitted(dtype: str, found: Numerics, *, model: str, force: bool) -> Numerics:
     """`found`, marked as forced where it is outside of a strict tolerance and `force` is set.
 
-    Raises `InvalidRequest` where it is outside and not forced.
+    What is outside of one that is not strict is told in the log. Raises `InvalidRequest` where it is outside of one
+    that is, and not forced.
     """
     tolerance = TOLERANCES.get(dtype)
-    if tolerance is None or not tolerance.strict or not (missed := tolerance.missed_by(found)):
+    if tolerance is None or not (missed := tolerance.missed_by(found)):
+        return found
+    if not tolerance.strict:
+        log.warning("encoder.inexact: %s on the model %r: %s", dtype, model, "; ".join(missed))
         return found
     if force:
         return found.model_copy(update={"forced": True})

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import ClassVar
 
-import structlog
 from torch import Tensor
 
 from trivet.encoder.attention import ALIGNED, text_by_text
@@ -14,7 +14,8 @@ from trivet.encoder.layers import Blocks, PackedForward, blocks_of, layer_weight
 from trivet.encoder.onednn import BLOCK, PlainInt8Linear, PlainLinear, best_linear
 from trivet.encoder.torch_encoder import TorchEncoder
 
-log = structlog.get_logger(__name__)
+#: Not structlog's, which writes to stdout where nobody has set it up, as in the command line.
+log = logging.getLogger(__name__)
 
 #: Layers through torch's public functions.
 _SLOW = (PlainInt8Linear, PlainLinear)
@@ -38,7 +39,7 @@ class PackedEncoder(TorchEncoder):
         self._linear = best_linear(self.precision, self.dtype, tried)
         if self._linear in _SLOW:
             # For int8 that means for nothing: it loses what int8 loses, and is slower than fp32.
-            log.warning("encoder.slow", dtype=self.precision, reason="oneDNN's ops are absent or compute wrong here")
+            log.warning("encoder.slow: %s: oneDNN's ops are absent or compute wrong here", self.precision)
         self._forward = PackedForward(state, self.config, self.dtype, linear=self._linear, attention=text_by_text)
 
     def hidden(self, batch: Batch) -> Tensor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from trivet.encoder.layout import TOKENIZER, read_json
 from trivet.encoder.models import FAKE, ResolvedModel
-from trivet.errors import MissingDependency, ModelInvalid
+from trivet.errors import InvalidRequest, MissingDependency, ModelInvalid
 from trivet.values import ModelIdentity
 
 if TYPE_CHECKING:
@@ -75,9 +75,15 @@ class Tokenizer:
         return [row.offsets for row in self.backend.encode_batch(list(texts), add_special_tokens=False)]
 
     def encode(self, texts: Sequence[str], kind: Kind) -> list[list[int]]:
-        """Per text the ids of `<s>` + prompt + text + `</s>`, as the encoder takes them."""
+        """Per text the ids of `<s>` + prompt + text + `</s>`, as the encoder takes them.
+
+        Raises `InvalidRequest` for a text with a lone surrogate, as an argument that is no UTF-8 has it.
+        """
         prompt = self.prompt(kind)
-        return [row.ids for row in self.backend.encode_batch_fast([prompt + text for text in texts])]
+        try:
+            return [row.ids for row in self.backend.encode_batch_fast([prompt + text for text in texts])]
+        except TypeError:  # all that the Rust side says of it
+            raise InvalidRequest("A text to encode is no valid Unicode.", hint="Give it in UTF-8.") from None
 
     def placed(self, texts: Sequence[str], kind: Kind) -> list[TokenRow]:
         """Per text the same ids as `encode` gives, and where each stands in the text."""

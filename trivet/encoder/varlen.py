@@ -6,6 +6,7 @@ wrong, texts go through torch's public function in groups of like length, on any
 
 from __future__ import annotations
 
+import logging
 from itertools import groupby
 from typing import NamedTuple
 
@@ -17,9 +18,12 @@ from trivet.encoder.heads import Batch
 from trivet.encoder.layers import Attend, PreparesAttention
 from trivet.encoder.transfer import to_device
 
-#: Lengths of the texts on which a kernel is tried: below, on and beyond the blocks that kernels work in, and long ones
-#: among short ones.
-_TRIED = (1, 2, 17, 2050, 64, 129, 600, 2048)
+#: Not structlog's, which writes to stdout where nobody has set it up, as in the command line.
+log = logging.getLogger(__name__)
+
+#: Lengths of the texts on which a kernel is tried: below, on and beyond the blocks that kernels work in, the longest
+#: that goes through it, and long ones among short ones.
+_TRIED = (1, 2, 17, 2050, 64, 129, 600, 2047, 2048)
 #: From this length on a text goes through torch's public function by itself, which chooses the fastest kernel for one
 #: text: on an H200 1.45 times as fast as the flash kernel at 8,192 tokens, and equal at 1,024.
 _LONG = 2048
@@ -95,7 +99,12 @@ def grouped(batch: Batch, heads: int) -> Attend:
 
 def best_attention(device: str, dtype: torch.dtype, heads: int, width: int) -> PreparesAttention:
     """`flash` where it exists for heads of `width` in `dtype` and computes what torch's public function does."""
-    return flash if _agrees(flash, device, dtype, heads, width) else grouped
+    if _agrees(flash, device, dtype, heads, width):
+        return flash
+    # In fp32 nobody expects it.
+    if dtype != torch.float32:
+        log.warning("encoder.slow: torch's flash kernel for many texts is absent or computes wrong here")
+    return grouped
 
 
 def _agrees(fast: PreparesAttention, device: str, dtype: torch.dtype, heads: int, width: int) -> bool:

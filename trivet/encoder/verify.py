@@ -8,9 +8,11 @@ from importlib.metadata import version
 from importlib.resources import files
 from typing import Protocol
 
+import numpy as np
+
 from trivet.encoder import Encoder, Legs, load_resolved
 from trivet.encoder.canary import canary_rows, canary_texts
-from trivet.encoder.compare import differences, pair_scores, row, terms
+from trivet.encoder.compare import differences, largest, pair_scores, row, terms
 from trivet.encoder.models import FAKE, ResolvedModel, resolve
 from trivet.encoder.numerics import TOLERANCES, numerics
 from trivet.encoder.reference import FlagReference, has_flag_embedding
@@ -126,11 +128,11 @@ def verify(settings: Settings, model_id: str, golden: bool = False, *, revision:
         ours = exact.encode(rows, colbert_fp32=True)
         compared += _compare(names, rows, ours, reference, [texts[name] for name in names])
         theirs = default.encode(rows, colbert_fp32=True)
-        gaps = {leg: max(gaps[leg], gap) for leg, gap in differences(ours, theirs).items()}
-        cosine = min(cosine, float((ours.dense * theirs.dense).sum(axis=1).min()))
+        gaps = {leg: largest((gaps[leg], gap)) for leg, gap in differences(ours, theirs).items()}
+        cosine = float(np.minimum(cosine, (ours.dense * theirs.dense).sum(axis=1).min()))
     chosen = _chosen(default, exact, tokenizer, gaps, cosine)
     published = tuple(_golden(exact, tokenizer)) if golden else ()
-    equal = all(max(row.dense, row.sparse, row.colbert) <= TOLERANCE for row in compared)
+    equal = all(largest((row.dense, row.sparse, row.colbert)) <= TOLERANCE for row in compared)
     return VerifyReport(
         model=model.identity,
         backend=exact.passport.backend,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -13,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trivet.encoder import hub
-from trivet.encoder.files import sha256_cached
+from trivet.encoder.files import replacing, sha256_cached
 from trivet.encoder.layout import Config, read_json
 from trivet.encoder.models import ResolvedModel
 from trivet.errors import ModelInvalid, ModelUnavailable
@@ -116,16 +114,12 @@ def _converted(path: Path, state_dir: Path) -> Path:
     if target.is_file():
         return target
     state = load_pickle(path)
-    draft = target.with_suffix(f".{os.getpid()}.tmp")
     # A clone each: safetensors refuses tensors that share memory.
     owned = {name: tensor.contiguous().clone() for name, tensor in state.items()}
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        save_file(owned, draft)
-        draft.replace(target)
+        with replacing(target) as draft:
+            save_file(owned, draft)
     except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            draft.unlink()
         raise ModelUnavailable(
             f"The weights {path} cannot be written as safetensors to {target.parent}: {error}.",
             hint="Make TRIVET_STATE_DIR writable, with room for the weights.",

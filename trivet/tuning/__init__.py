@@ -7,7 +7,6 @@ nor weights: the supervisor and the command line ask here.
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,6 +16,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
+from trivet.encoder.files import replacing
 from trivet.errors import InvalidRequest, TrivetError
 from trivet.machine import cores, processor
 from trivet.settings import Settings
@@ -143,10 +143,8 @@ def keep(settings: Settings, tuning: Tuning) -> None:
     with suppress(OSError, ValidationError):
         known = _File.model_validate_json(file.read_bytes())
     others = tuple(other for other in known.tunings if other.place != tuning.place)
-    draft = file.with_suffix(f".{os.getpid()}.tmp")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft.write_text(_File(tunings=(*others, tuning)).model_dump_json(indent=1), encoding="utf-8")
-    draft.replace(file)
+    with replacing(file) as draft:
+        draft.write_text(_File(tunings=(*others, tuning)).model_dump_json(indent=1), encoding="utf-8")
 
 
 def in_force(settings: Settings, tuning: Tuning) -> Mapping[str, str | int]:

@@ -6,11 +6,13 @@ Then orders, each answered by how long it took. It ends with its standard input.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
+from typing import TextIO
 
 from pydantic import TypeAdapter
 
@@ -53,15 +55,22 @@ class Answer(Frozen):
 
 def main() -> int:
     """Exit status 0 at the end of the input, 1 where the encoder cannot be loaded."""
+    # What a library prints would be taken for an answer.
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+        os.dup2(2, 1)
+        return _serve(answers)
+
+
+def _serve(answers: TextIO) -> int:
     import torch
 
     lengths = TypeAdapter(list[int]).validate_json(sys.stdin.readline())
     try:
         encoder, texts, loaded = _load(Settings.load(), lengths)
     except TrivetError as error:
-        _tell(Answer(error=error.message, hint=error.hint))
+        _tell(answers, Answer(error=error.message, hint=error.hint))
         return 1
-    _tell(Answer(loaded=loaded))
+    _tell(answers, Answer(loaded=loaded))
     for line in sys.stdin:
         order = Order.model_validate_json(line)
         torch.set_num_threads(order.threads)
@@ -70,9 +79,9 @@ def main() -> int:
             for batch in order.batches:
                 encoder.encode([texts[i] for i in batch])
         except EncoderOutOfMemory as error:
-            _tell(Answer(error=error.message))
+            _tell(answers, Answer(error=error.message))
         else:
-            _tell(Answer(seconds=time.perf_counter() - start))
+            _tell(answers, Answer(seconds=time.perf_counter() - start))
     return 0
 
 
@@ -107,9 +116,9 @@ def _private_bytes() -> int:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) * 1024
 
 
-def _tell(answer: Answer) -> None:
-    sys.stdout.write(answer.model_dump_json() + "\n")
-    sys.stdout.flush()
+def _tell(answers: TextIO, answer: Answer) -> None:
+    answers.write(answer.model_dump_json() + "\n")
+    answers.flush()
 
 
 if __name__ == "__main__":

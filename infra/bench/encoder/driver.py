@@ -224,7 +224,8 @@ class Bench:
             yield
         except EngineFailed as error:
             self._failed.add((spec.name, model))
-            self.records.add("failed", engine=spec.name, model=model, what=what, reason=str(error))
+            version, reason = version_of(spec), str(error)
+            self.records.add("failed", engine=spec.name, version=version, model=model, what=what, reason=reason)
             _say(f"{spec.name} on {what}: {error}")
 
     def close(self) -> None:

@@ -118,15 +118,16 @@ def _speeds(bench: Bench, workload: Workload) -> str:
             spread(_shares(bench, spec, workload)),
             str(len(records)),
         ]
-        rows.append((middle, f"| {' | '.join(cells)} |"))
-    if not rows:
+        rows.append((middle, spec.name, f"| {' | '.join(cells)} |"))
+    # Beside nobody the reference says nothing: the others were measured before they changed.
+    if all(name == REFERENCE for _, name, _ in rows):
         return ""
     head = [f"### {workload.title} ({workload.tokens} tokens)", ""]
     head += [
         f"| engine | s | tokens/s | × {REFERENCE} | of its precision's peak | rounds |",
         "|---|---|---|---|---|---|",
     ]
-    return "\n".join(head + [row for _, row in sorted(rows)])
+    return "\n".join(head + [row for _, _, row in sorted(rows)])
 
 
 def _query(bench: Bench) -> str:
@@ -247,9 +248,11 @@ def _of(records: Sequence[Record], show: Callable[[Record], str]) -> list[str]:
 def _absent(bench: Bench) -> str:
     lines = []
     for spec in ENGINES:
-        last = bench.records.last("failed", engine=spec.name)
-        if last is not None and not _done_since(bench, spec, last):
-            lines.append(f"- {spec.name} ({last['what']}): {last['reason']}")
+        lines += [
+            f"- {spec.name} ({last['what']}): {last['reason']}"
+            for last in bench.current("failed", spec)[-1:]
+            if not _done_since(bench, spec, last)
+        ]
     return "\n".join(["### Not measured, and why", "", *lines]) if lines else ""
 
 

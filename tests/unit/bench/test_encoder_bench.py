@@ -10,9 +10,13 @@ import torch
 from tokenizers import Tokenizer
 
 from infra.bench.encoder.counting import counted_rows
+from infra.bench.encoder.driver import Bench
+from infra.bench.encoder.engines import BY_NAME, ENGINES, REFERENCE
 from infra.bench.encoder.forms import Padded, finish, from_finished
 from infra.bench.encoder.quality import distance
 from infra.bench.encoder.records import Records
+from infra.bench.encoder.table import page
+from infra.bench.encoder.versions import version_of
 from infra.bench.encoder.workloads import WORKLOADS, Workload, flops, texts
 from trivet.encoder.random_model import write_random_model
 
@@ -97,3 +101,16 @@ def test_what_was_measured_is_there_for_the_next_run_and_can_be_forgotten(tmp_pa
 def test_memory_is_read_before_results_are_kept() -> None:
     of_full = [workload for workload in WORKLOADS if workload.model == "24" and workload.rounds]
     assert [bool(workload.kept) for workload in of_full] == [False] * (len(of_full) - 1) + [True]
+
+
+def test_the_page_tells_of_failures_and_figures_of_the_engines_as_they_are_now(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, tmp_path, ENGINES)
+    old = {"engine": "trivet int8", "version": "old", "model": "1", "what": "smoke", "reason": "It was young."}
+    bench.records.add("failed", **old)
+    alone = {"workload": "smoke", "round": 0, "visit": "v", "seconds": [1.0], "peak": 1.0, "private": 1, "resident": 1}
+    bench.records.add("time", engine=REFERENCE, version=version_of(BY_NAME[REFERENCE]), **alone)
+    told = page(bench)
+    assert "It was young" not in told
+    assert "1 layer, 3 short texts" not in told
+    bench.records.add("failed", **(old | {"version": version_of(BY_NAME["trivet int8"])}))
+    assert "- trivet int8 (smoke): It was young." in page(bench)

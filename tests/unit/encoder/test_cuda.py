@@ -11,12 +11,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from structlog.testing import capture_logs
 from torch import Tensor
 from torch.nn import functional
 
 from trivet.encoder import cuda, load_encoder, varlen
-from trivet.encoder.compare import differences
+from trivet.encoder.compare import differences, largest
 from trivet.encoder.cuda import best_add_norm
 from trivet.encoder.heads import Batch
 from trivet.encoder.layers import Norm, plain_add_norm
@@ -85,8 +84,11 @@ def test_the_longest_text_beside_short_ones_is_computed_without_a_mask() -> None
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it is about machines without CUDA")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_where_there_is_no_flash_kernel_groups_are_chosen(dtype: torch.dtype) -> None:
+def test_where_there_is_no_flash_kernel_groups_are_chosen_and_a_log_says_so_but_in_fp32(
+    dtype: torch.dtype, caplog: pytest.LogCaptureFixture
+) -> None:
     assert best_attention("cpu", dtype, HEADS, WIDTH) is grouped
+    assert ("flash kernel" in caplog.text) is (dtype != torch.float32)
 
 
 def changed(how: Callable[[Tensor], Tensor]) -> Callable[[Batch, int], Callable[[Tensor], Tensor]]:
@@ -140,12 +142,13 @@ def test_on_a_cpu_and_in_fp32_sums_and_norms_are_torchs() -> None:
     assert best_add_norm("cuda", torch.float32, 64) is plain_add_norm
 
 
-def test_where_triton_is_absent_sums_and_norms_are_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_triton_is_absent_sums_and_norms_are_torchs_and_a_log_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setitem(sys.modules, "triton", None)
     monkeypatch.delitem(sys.modules, "trivet.encoder.triton_norm", raising=False)
-    with capture_logs() as logs:
-        assert best_add_norm("cuda", torch.bfloat16, 64) is plain_add_norm
-    assert "no kernel for sums and norms" in logs[0]["reason"]
+    assert best_add_norm("cuda", torch.bfloat16, 64) is plain_add_norm
+    assert "no kernel for sums and norms" in caplog.text
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -209,4 +212,4 @@ def test_on_a_gpu_starting_a_batch_waits_for_nothing(on_gpu: Callable[[str], Tor
 def test_on_a_gpu_every_dtype_is_near_fp32(on_gpu: Callable[[str], TorchEncoder]) -> None:
     exact = on_gpu("fp32").encode(ROWS, colbert_fp32=True)
     for dtype, most in (("fp16", 0.02), ("bf16", 0.1)):
-        assert max(differences(on_gpu(dtype).encode(ROWS, colbert_fp32=True), exact).values()) < most
+        assert largest(differences(on_gpu(dtype).encode(ROWS, colbert_fp32=True), exact).values()) < most

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from trivet.encoder import load_encoder, onednn, packed, runtime
 from trivet.encoder.canary import canary_texts
 from trivet.encoder.compare import differences
+from trivet.encoder.files import replacing
 from trivet.encoder.models import resolve
 from trivet.encoder.random_model import write_random_model
 from trivet.encoder.tokenizer import Tokenizer
@@ -141,8 +143,12 @@ def test_settings_choose_backend_and_dtype_where_the_call_does_not(local: Settin
     assert load_encoder(chosen, str(folder), backend="packed", dtype="bf16").passport.dtype == "bf16"
 
 
-def test_without_the_private_ops_the_packed_backend_computes_the_same_through_public_ones(
-    local: Settings, folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_the_private_ops_the_packed_backend_computes_the_same_through_public_ones_and_a_log_says_so(
+    local: Settings,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     ids = rows(local, folder)
     fast = load_encoder(local, str(folder), backend="packed", dtype="fp32").encode(ids, colbert_fp32=True)
@@ -153,6 +159,9 @@ def test_without_the_private_ops_the_packed_backend_computes_the_same_through_pu
     monkeypatch.setattr(onednn.PackedLinear, "__init__", absent)
     plain = load_encoder(local, str(folder), backend="packed", dtype="fp32")
     assert plain.passport.backend == "packed/torch"
+    assert "encoder.slow: fp32" in caplog.text
+    # What is printed there is a command's answer, such as JSON.
+    assert capsys.readouterr().out == ""
     assert max(differences(fast, plain.encode(ids, colbert_fp32=True)).values()) < 1e-5
 
 
@@ -307,3 +316,23 @@ def test_random_models_are_the_same_for_the_same_seed(tmp_path: Path) -> None:
     assert all(torch.equal(one[name], two[name]) for name in one)
     name = "encoder.layer.0.output.dense.weight"
     assert not np.allclose(one[name], three[name])
+
+
+def test_two_writers_of_one_file_never_share_a_draft_and_none_is_left_behind(tmp_path: Path) -> None:
+    target = tmp_path / "made" / "notes.json"
+    with replacing(target) as one, replacing(target) as other:
+        one.write_text("one")
+        other.write_text("other")
+        assert not target.exists()
+    assert target.read_text() == "one"
+    with suppress(ZeroDivisionError), replacing(target) as broken:
+        broken.write_text("half")
+        raise ZeroDivisionError
+    assert target.read_text() == "one"
+    assert [path.name for path in target.parent.iterdir()] == ["notes.json"]
+
+
+def test_more_threads_than_a_process_could_start_are_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIVET_ENCODER_THREADS", "20000")
+    with pytest.raises(InvalidRequest, match="Setting TRIVET_ENCODER_THREADS is wrong"):
+        Settings.load()

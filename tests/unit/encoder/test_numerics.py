@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from trivet.encoder import Legs, load_encoder
+from trivet.encoder.compare import differences, largest
 from trivet.encoder.numerics import TOLERANCES, admitted, numerics, spearman
 from trivet.encoder.verify import verify
-from trivet.errors import InvalidRequest
+from trivet.errors import InvalidRequest, ModelInvalid
 from trivet.ids import digest
 from trivet.settings import Settings
 from trivet.values import Numerics, Passport
@@ -40,6 +42,27 @@ def test_equal_legs_lose_nothing() -> None:
     assert found.sparse_weight_gap == found.maxsim_gap == 0.0
     assert found.rank_dense == found.rank_sparse == 1.0
     assert found.rank_colbert == pytest.approx(1.0)
+
+
+def test_a_number_that_is_none_is_never_a_small_gap() -> None:
+    assert np.isnan(differences(other(colbert=np.full((4, 2), np.nan, np.float32)), EXACT)["colbert"])
+    spoiled = other(sparse_weights=np.array([1.0, np.nan, 0.25], np.float32))
+    assert np.isnan(differences(spoiled, EXACT)["sparse"])
+    # max() keeps whichever comes first.
+    assert all(np.isnan(largest(gaps)) for gaps in ([0.0, np.nan], [np.nan, 0.0]))
+    assert largest([]) == 0.0
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "int8"])
+def test_an_encoder_that_gives_numbers_that_are_none_does_not_start_forced_or_not(
+    local: Settings, folder: Path, dtype: str
+) -> None:
+    head = torch.load(folder / "colbert_linear.pt", weights_only=True)
+    head["bias"][0] = torch.nan
+    torch.save(head, folder / "colbert_linear.pt")
+    for settings in (local, local.model_copy(update={"force_dtype": True})):
+        with pytest.raises(ModelInvalid, match=f"not finite in {dtype}"):
+            load_encoder(settings, str(folder), dtype=dtype)
 
 
 def test_the_cosine_is_that_of_the_same_text_on_both_sides() -> None:
@@ -94,10 +117,11 @@ def test_what_is_within_its_tolerance_runs_and_is_not_called_forced(dtype: str, 
     assert admitted(dtype, found, model="m", force=force) == found
 
 
-def test_bf16_outside_of_what_is_aimed_at_runs_and_the_miss_is_told() -> None:
+def test_bf16_outside_of_what_is_aimed_at_runs_and_the_miss_is_told(caplog: pytest.LogCaptureFixture) -> None:
     found = lost(cosine=0.99, maxsim=0.01)
     assert admitted("bf16", found, model="m", force=False) == found
     assert len(TOLERANCES["bf16"].missed_by(found)) == 2
+    assert "encoder.inexact: bf16 on the model 'm': smallest dense cosine 0.99000" in caplog.text
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from trivet.encoder.canary import canary_texts
 from trivet.encoder.models import fake_model, resolve
 from trivet.encoder.random_model import write_random_model
 from trivet.encoder.tokenizer import Kind, Tokenizer
-from trivet.errors import ModelInvalid
+from trivet.errors import InvalidRequest, ModelInvalid
 from trivet.settings import Settings
 
 KINDS: tuple[Kind, ...] = ("passage", "query", "plain")
@@ -88,3 +88,8 @@ def test_a_tokenizer_without_a_special_token_is_invalid(local: Settings, folder:
         (folder / name).write_text('{"eos_token": {"content": "<end>"}}')
     with pytest.raises(ModelInvalid, match="has no token <end>"):
         Tokenizer.load(resolve(local, str(folder)))
+
+
+def test_a_text_that_is_no_unicode_is_refused_in_a_sentence(tokenizer: Tokenizer) -> None:
+    with pytest.raises(InvalidRequest, match="no valid Unicode"):
+        tokenizer.encode(["fine", "half \ud83d of one"], "query")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,15 @@ def test_an_encoder_that_computes_something_else_does_not_pass(
     report = verify.verify(settings, str(folder))
     assert not report.passed
     assert max(row.colbert for row in report.inputs) > verify.TOLERANCE
+
+
+def test_numbers_that_are_none_do_not_pass(settings: Settings, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gaps = {"dense": 0.0, "sparse": 0.0, "colbert": math.nan}
+    monkeypatch.setattr(verify, "differences", lambda *_: gaps)
+    monkeypatch.setattr(verify, "has_flag_embedding", lambda: False)
+    report = verify.verify(settings, str(folder))
+    assert not report.passed
+    assert math.isnan(report.chosen.colbert)
 
 
 def test_golden_scores_are_refused_for_another_model(settings: Settings, folder: Path) -> None:

@@ -190,6 +190,12 @@ def wrong(**changes: Any) -> Legs:
     return replace(legs([4, 4]), **changes)
 
 
+def spoilt(number: float, dtype: type[np.floating[Any]]) -> Any:
+    vectors = legs([4, 4]).colbert.astype(dtype)
+    vectors[-1, -1] = number
+    return vectors
+
+
 @pytest.mark.parametrize(
     ("made", "message"),
     [
@@ -198,6 +204,9 @@ def wrong(**changes: Any) -> Legs:
         (legs([4, 4], colbert=3), "ColBERT"),
         (wrong(dense=np.full((2, 8), np.nan, np.float32)), "not finite"),
         (wrong(sparse_weights=np.full_like(legs([4, 4]).sparse_weights, np.inf)), "not finite"),
+        (wrong(colbert=spoilt(np.nan, np.float16)), "not finite"),
+        (wrong(colbert=spoilt(-np.inf, np.float16)), "not finite"),
+        (wrong(colbert=spoilt(np.nan, np.float32)), "not finite"),
         (wrong(colbert_offsets=np.array([0, 3, 99])), "beyond their ends"),
     ],
 )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from trivet import machine, tuning
-from trivet.cli import OK, main
+from trivet.cli import INVALID, OK, main
 from trivet.clock import SystemClock
 from trivet.encoder.random_model import write_random_model
 from trivet.errors import InvalidRequest, StartFailed
 from trivet.settings import Settings
+from trivet.tuning import child
 from trivet.tuning.children import Child
 from trivet.tuning.measure import tune
 
@@ -46,6 +49,11 @@ def test_every_dtype_and_layout_is_measured_and_int8_is_shown_and_not_chosen_una
     assert found.dtype == "int8"
 
 
+@pytest.mark.parametrize("seconds", ["0", "nan", "inf"])
+def test_a_time_that_is_none_is_refused(seconds: str) -> None:
+    assert main(["tune", "encoder", "--seconds", seconds]) == INVALID
+
+
 def test_the_fake_has_no_speed(tmp_path: Path) -> None:
     fake = Settings(state_dir=tmp_path, embed_model="fake")
     with pytest.raises(InvalidRequest, match="no speed"):
@@ -59,7 +67,20 @@ def test_a_dtype_that_is_not_measured_here_is_refused_before_anything_is_loaded(
         tune(half, seconds=1.0, allow_int8=False, clock=SystemClock(), progress=pytest.fail)
 
 
+def test_what_a_library_prints_is_no_answer(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    def refused(*_: object) -> None:
+        os.write(1, b"noise\n")
+        raise StartFailed("There is nothing to load.")
+
+    monkeypatch.setattr(child, "_load", refused)
+    monkeypatch.setattr("sys.stdin", io.StringIO("[16]\n"))
+    assert child.main() == 1
+    out, err = capfd.readouterr()
+    assert child.Answer.model_validate_json(out).error == "There is nothing to load."
+    assert err == "noise\n"
+
+
 def test_a_process_that_cannot_load_says_why(tmp_path: Path) -> None:
     lost = Settings(state_dir=tmp_path, embed_model="nowhere", model_hub=False)
-    with Child(lost, "fp32", [16]) as child, pytest.raises(StartFailed, match="no weights for 'nowhere'"):
-        child.loaded()
+    with Child(lost, "fp32", [16]) as started, pytest.raises(StartFailed, match="no weights for 'nowhere'"):
+        started.loaded()
