@@ -139,6 +139,27 @@ class Settings(BaseSettings):
     #: Attempts that the log of one endpoint keeps.
     delivery_log_length: int = Field(1000, ge=1)
 
+    #: Mixed into the hash of every API key: who reads or writes Redis but not this can neither check nor make keys.
+    #: Changing it ends all keys.
+    key_pepper: SecretStr = SecretStr("")
+    #: Requests that a key may send, where the key itself says nothing: so many per minute, so many at once.
+    rate_per_minute: int = Field(600, ge=1)
+    rate_burst: int = Field(120, ge=1)
+    #: Sources that a key may ingest per UTC day, where the key itself says nothing; 0: any number.
+    sources_per_day: int = Field(0, ge=0)
+    #: Requests without a valid key that one address may send per minute.
+    unauthenticated_per_minute: int = Field(60, ge=1)
+    #: Deliveries that one hook takes per minute.
+    hook_rate_per_minute: int = Field(1200, ge=1)
+    #: How far the signed time of a delivery may be from now.
+    hook_window_seconds: float = Field(300.0, gt=0)
+    #: How long a delivery is known again; GitHub lets one be sent again for three days.
+    hook_memory_days: float = Field(7.0, gt=0)
+    #: Actions of one delivery.
+    hook_most_actions: int = Field(5000, ge=1)
+    #: Entries that the audit log of one namespace keeps, about.
+    audit_log_length: int = Field(10_000, ge=1)
+
     #: How often what nobody refers to is removed from S3.
     gc_seconds: float = Field(3600.0, gt=0)
     #: Age before something on S3 that no manifest lists counts as left over.
