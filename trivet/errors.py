@@ -17,6 +17,9 @@
     │   ├── UnknownCollection          the collection was never created
     │   ├── UnknownTask                no task has this id (or its retention is over)
     │   ├── UnknownEndpoint            no endpoint has this id
+    │   ├── UnknownResource            no namespace, bucket, batch, retriever … has this id or name
+    │   ├── AlreadyExists              another one has this name
+    │   ├── Conflict                   what is there now does not allow it
     │   ├── NotRetryable               the task is not one that can be run again
     │   ├── NotConfirmed               so many objects are deleted only on confirmation
     │   ├── IdempotencyConflict        the key was used before with another request
@@ -178,6 +181,24 @@ class UnknownEndpoint(PermanentError):
     """No endpoint has this id."""
 
     code = "unknown_endpoint"
+
+
+class UnknownResource(PermanentError):
+    """No namespace, bucket, object, upload, batch, document or retriever has this id or name."""
+
+    code = "unknown_resource"
+
+
+class AlreadyExists(PermanentError):
+    """Another one of the same kind has this name."""
+
+    code = "already_exists"
+
+
+class Conflict(PermanentError):
+    """What is there now does not allow it."""
+
+    code = "conflict"
 
 
 class NotRetryable(PermanentError):
