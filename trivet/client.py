@@ -47,6 +47,7 @@ class Trivet:
         *,
         namespace: str | None = None,
         settings: Settings | None = None,
+        ledger: RedisLedger | None = None,
         clock: Clock | None = None,
     ) -> None:
         settings = settings or connected_settings(Settings.load())
@@ -55,7 +56,7 @@ class Trivet:
         self.settings = settings
         self.namespace = check_name(namespace or settings.namespace, "Namespace")
         self._clock = clock or SystemClock()
-        self._ledger = RedisLedger(settings, celery_ringer(make_app(settings)))
+        self._ledger = ledger or RedisLedger(settings, celery_ringer(make_app(settings)))
 
     # ------------------------------------------------------------ collections
 

@@ -24,6 +24,9 @@
     │   ├── Unauthenticated            no API key that is valid now
     │   ├── Forbidden                  the API key lacks a scope
     │   ├── HookRefused                a delivery that is forged, too old, or not for this hook
+    │   ├── UnknownResource            no namespace, bucket, batch, retriever … has this id or name
+    │   ├── AlreadyExists              another one has this name
+    │   ├── Conflict                   what is there now does not allow it
     │   ├── NotRetryable               the task is not one that can be run again
     │   ├── NotConfirmed               so many objects are deleted only on confirmation
     │   ├── IdempotencyConflict        the key was used before with another request
@@ -243,6 +246,24 @@ class HookRefused(PermanentError):
 
     code = "hook_refused"
     default_hint = "See that the sender has this hook's secret and that its clock is right."
+
+
+class UnknownResource(PermanentError):
+    """No namespace, bucket, object, upload, batch, document or retriever has this id or name."""
+
+    code = "unknown_resource"
+
+
+class AlreadyExists(PermanentError):
+    """Another one of the same kind has this name."""
+
+    code = "already_exists"
+
+
+class Conflict(PermanentError):
+    """What is there now does not allow it."""
+
+    code = "conflict"
 
 
 class NotRetryable(PermanentError):

@@ -186,6 +186,10 @@ class Settings(BaseSettings):
     #: A file that a worker process makes when it takes work.
     ready_file: Path | None = None
 
+    #: Where `trivet serve` listens.
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(8000, ge=0, le=65535)
+
     log_level: str = "INFO"
     log_json: bool = False
 

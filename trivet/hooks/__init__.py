@@ -1,7 +1,7 @@
 """Webhooks in: hooks, the schemes that their senders sign with, and their seams.
 
 A delivery is verified on its raw bytes before anything is read from them, then known again if it has been here, then
-read: every scheme says which sources come, change and go, and these become the same ingests and deletes as any client's.
+read: every scheme says which sources come, change and go, and these become the ingests and deletes that any client makes.
 """
 
 from __future__ import annotations
@@ -149,14 +149,15 @@ SCHEMES = {
 def open_scheme(name: str, getter: Getter) -> Scheme:
     """The scheme of this name. Raises `InvalidRequest` and `MissingDependency`."""
     if name not in SCHEMES:
-        raise InvalidRequest(f"No scheme of webhooks is called {name[:40]!r}.", hint=f"Use one of {', '.join(SCHEMES)}.")
+        known = ", ".join(SCHEMES)
+        raise InvalidRequest(f"No scheme of webhooks is called {name[:40]!r}.", hint=f"Use one of {known}.")
     module, _, attribute = SCHEMES[name].partition(":")
     try:
         return cast("Scheme", getattr(import_module(module), attribute)(getter))
     except ModuleNotFoundError as error:
         raise MissingDependency(
             f"Hooks of the scheme {name} need the package {error.name!r}, which is not installed.",
-            hint="Install it with: pip install 'trivet[serve]'",
+            hint="Install it with: pip install 'trivet[api]'",
         ) from None
 
 

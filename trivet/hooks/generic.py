@@ -87,7 +87,7 @@ class HmacScheme:
         if (stamp is None and "{timestamp}" in how.template) or (how.id_header and not delivery):
             raise forged()
         right = [_signature(how, secret, incoming.body, time, delivery) for secret in hook.live_secrets(now)]
-        if not any([same(each, right) for each in given]):
+        if not any(same(each, right) for each in given):
             raise forged()
         return Verified(delivery[:256] or fingerprint(incoming.body), None if stamp is None else float(stamp))
 

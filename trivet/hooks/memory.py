@@ -59,7 +59,8 @@ class MemoryHooks:
             hook, now = self.hook(hook_id), self._clock.now()
             if all(each.value.get_secret_value() != secret for each in hook.secrets):
                 until = now + overlap_seconds
-                ends = [SigningSecret(value=s.value, expires_at=min(s.expires_at or until, until)) for s in hook.secrets]
+                old = hook.secrets
+                ends = [SigningSecret(value=s.value, expires_at=min(s.expires_at or until, until)) for s in old]
                 kept = [each for each in ends if (each.expires_at or 0) > now]
                 changed = {"secrets": (SigningSecret(value=SecretStr(secret)), *kept)}
                 self._hooks[hook_id] = hook.model_copy(update=changed)

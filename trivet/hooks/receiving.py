@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from trivet.clock import Clock, SystemClock
@@ -39,7 +39,7 @@ class Receiver:
     #: Namespace → what sources of it are ingested with.
     producer: Callable[[str], Producer]
     getter: Getter
-    clock: Clock = SystemClock()
+    clock: Clock = field(default_factory=SystemClock)
 
     @cached_property
     def _schemes(self) -> dict[str, Scheme]:
@@ -84,9 +84,7 @@ class Receiver:
         per_minute = self.settings.hook_rate_per_minute
         rate = self.limiter.take(hook.hook_id, Rate(per_minute, 60.0, per_minute))
         if not rate.allowed:
-            raise TooManyRequests(
-                f"The hook takes {per_minute:,} deliveries per minute.", retry_after=rate.retry_after
-            )
+            raise TooManyRequests(f"The hook takes {per_minute:,} deliveries per minute.", retry_after=rate.retry_after)
 
     def _work(self, hook: Hook, verified: Verified, reading: Reading) -> Received:
         if reading.confirm:

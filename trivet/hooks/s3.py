@@ -1,4 +1,4 @@
-"""S3 events straight from a store: MinIO's and SeaweedFS' webhooks, which send a token, and S3's own form of records."""
+"""S3 events straight from a store: the webhooks of MinIO and SeaweedFS, which send a token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What object stores say of changes, whichever way it comes: S3 records, EventBridge events, SeaweedFS' filer events."""
+"""What object stores say of changes: records of S3, events of EventBridge, and those of SeaweedFS' filer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote_plus
 from pydantic import Field
 
 from trivet.errors import InvalidRequest
-from trivet.hooks.signatures import listing, mapping, text
+from trivet.hooks.signatures import mapping, text
 from trivet.hooks.values import Action, Delete, Hook, Ingest, Reading
 from trivet.values import Frozen
 
@@ -79,7 +79,10 @@ def _of(options: S3Options, hook: Hook, changes: Iterator[_Change]) -> Reading:
 
 
 def _records(records: list[Any]) -> Iterator[_Change]:
-    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html; keys are form-encoded."""
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
+
+    Keys are form-encoded.
+    """
     for record in map(mapping, records):
         kind = text(record.get("eventName")).removeprefix("s3:")
         s3 = mapping(record.get("s3"))

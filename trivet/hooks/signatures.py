@@ -51,7 +51,7 @@ def parsed(body: bytes) -> dict[str, Any]:
 
 
 def _too_deep() -> InvalidRequest:
-    return InvalidRequest(f"The delivery's body has more than {_MOST_LEVELS} levels of lists and objects in each other.")
+    return InvalidRequest(f"The delivery's body has more than {_MOST_LEVELS} lists and objects in each other.")
 
 
 def text(value: Any) -> str:

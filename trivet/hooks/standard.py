@@ -60,7 +60,7 @@ class StandardScheme:
         right = [signature(secret, delivery, stamp, incoming.body) for secret in hook.live_secrets(now)]
         # The sender may sign with an old and a new secret at once.
         given = incoming.header("webhook-signature").split(" ")[:16]
-        if not any([same(each, right) for each in given]):
+        if not any(same(each, right) for each in given):
             raise forged()
         return Verified(delivery, float(stamp))
 

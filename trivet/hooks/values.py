@@ -133,9 +133,7 @@ class Done(Frozen):
     def of(cls, action: Action, *, task_id: str = "", error: str = "") -> Done:
         """The record of an action."""
         kind: Literal["ingest", "delete"] = "ingest" if isinstance(action, Ingest) else "delete"
-        return cls(
-            action=kind, object_id=action.object_id, url=redact_url(action.url), task_id=task_id, error=error
-        )
+        return cls(action=kind, object_id=action.object_id, url=redact_url(action.url), task_id=task_id, error=error)
 
 
 class Received(Frozen):

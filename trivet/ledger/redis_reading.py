@@ -61,6 +61,10 @@ class RedisReader:
         self._head = (EVENT_NAMESPACE.hex, int(settings.secret_retention_hours * 3_600_000))
         self._scripts: dict[str, Any] = {}
 
+    def close(self) -> None:
+        """Close the connections to Redis."""
+        self._client.close()
+
     # ------------------------------------------------------------ plumbing
 
     def _key(self, *parts: str) -> str:

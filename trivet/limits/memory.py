@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 
 from trivet.clock import Clock
-from trivet.limits.gcra import decide
-from trivet.limits.redis import window_decision
+from trivet.limits.rules import decide, window_decision
 from trivet.limits.values import Decision, Quota, Rate
 
 

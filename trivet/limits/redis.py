@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from importlib import resources
 from typing import Any
 
 from trivet.ledger.redis_reading import RedisReader
-from trivet.limits.gcra import decision
+from trivet.limits.rules import decision, window_decision
 from trivet.limits.values import Decision, Quota, Rate
 
 
@@ -32,9 +31,3 @@ class RedisLimiter(RedisReader):
     def spend(self, name: str, quota: Quota, cost: int = 1) -> Decision:
         allowed, spent, left = self._ask("spend", "quota", name, quota.limit, quota.window_seconds, cost)
         return window_decision(bool(allowed), int(spent), int(left), quota, cost)
-
-
-def window_decision(allowed: bool, spent: int, left: int, quota: Quota, cost: int) -> Decision:
-    """The decision by what is spent of a window that ends in `left` microseconds."""
-    wait = 0.0 if allowed else math.inf if cost > quota.limit else left / 1e6
-    return Decision(allowed, quota.limit, max(0, quota.limit - spent), wait, left / 1e6 if spent else 0.0)

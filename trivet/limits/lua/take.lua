@@ -1,4 +1,4 @@
--- The generic cell rate algorithm; trivet/limits/gcra.py explains it. KEYS[1]: the name.
+-- The generic cell rate algorithm; trivet/limits/rules.py explains it. KEYS[1]: the name.
 -- ARGV: interval in microseconds, burst, cost → whether it is allowed, microseconds that the time lies ahead
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]

@@ -1,0 +1,38 @@
+"""The app factory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from producers.http import errors
+from producers.http.context import Context
+from producers.http.routes import ROUTERS
+from trivet import __version__
+from trivet.settings import Settings
+
+_ABOUT = """Source URLs in, dense, sparse and ColBERT embeddings out, in the vocabulary and the shapes of Mixpeek's API.
+
+A chunk is called a *document* here. Every error has one envelope: `{success, status, error: {message, type, code,
+details}}`. Lists have a cursor. A POST that creates may carry an `Idempotency-Key`: the same key with the same body gets
+the same answer for 24 hours, and with another body 422."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """An app over the Redis and the S3 that the settings name; it connects when it starts, and closes when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.context = Context.open(settings)
+        try:
+            yield
+        finally:
+            app.state.context.close()
+
+    app = FastAPI(title="Trivet", version=__version__, description=_ABOUT, lifespan=lifespan, redoc_url=None)
+    errors.install(app)
+    for router in ROUTERS:
+        app.include_router(router, responses=errors.RESPONSES)
+    return app

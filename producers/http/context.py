@@ -1,0 +1,51 @@
+"""What routes work with. One per app; nothing global."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from trivet.broker import celery_ringer, make_app
+from trivet.client import Trivet
+from trivet.clock import Clock, SystemClock
+from trivet.ledger.redis import RedisLedger
+from trivet.resources import Resources, open_resources
+from trivet.settings import Settings
+from trivet.stores import ObjectStore, open_store
+
+
+@dataclass(frozen=True)
+class Context:
+    """The library's parts over one ledger and one store. Thread-safe."""
+
+    settings: Settings
+    ledger: RedisLedger
+    store: ObjectStore
+    resources: Resources
+    clock: Clock = field(default_factory=SystemClock)
+
+    @classmethod
+    def open(cls, settings: Settings) -> Context:
+        """Over the Redis and the S3 that the settings name; connections are made when they are needed."""
+        ledger = RedisLedger(settings, celery_ringer(make_app(settings)))
+        return cls(settings, ledger, open_store(settings), open_resources(settings))
+
+    def close(self) -> None:
+        """Close the connections to Redis."""
+        self.ledger.close()
+        self.resources.close()
+
+    def client(self, namespace: str) -> Trivet:
+        """The library's client for one namespace, over this very ledger."""
+        return Trivet(namespace=namespace, settings=self.settings, ledger=self.ledger, clock=self.clock)
+
+
+def context_of(request: Request) -> Context:
+    """The app's context."""
+    context: Context = request.app.state.context
+    return context
+
+
+ContextOf = Annotated[Context, Depends(context_of)]

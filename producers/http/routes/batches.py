@@ -1,0 +1,7 @@
+"""Batches."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+router = APIRouter(prefix="/v1", tags=["batches"])
