@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -155,6 +155,8 @@ class Settings(BaseSettings):
     hook_window_seconds: float = Field(300.0, gt=0)
     #: How long a delivery is known again; GitHub lets one be sent again for three days.
     hook_memory_days: float = Field(7.0, gt=0)
+    #: Bytes of one delivery.
+    hook_max_bytes: int = Field(8 << 20, ge=1024)
     #: Actions of one delivery.
     hook_most_actions: int = Field(5000, ge=1)
     #: Entries that the audit log of one namespace keeps, about.
@@ -189,6 +191,16 @@ class Settings(BaseSettings):
     #: Where `trivet serve` listens.
     api_host: str = "127.0.0.1"
     api_port: int = Field(8000, ge=0, le=65535)
+    #: auto: requests need an API key unless the API listens on a loopback address alone; always; or never, which is
+    #: refused for any other address.
+    api_keys: Literal["auto", "always", "never"] = "auto"
+    #: Web pages that may call the API from a browser, such as https://app.example.com.
+    api_origins: tuple[str, ...] = ()
+    #: Bytes of a request's body; of an upload, source_max_bytes count.
+    api_max_body_bytes: int = Field(16 << 20, ge=1024)
+    #: How long a body may take, and how many bytes per second it must have beyond that.
+    api_body_seconds: float = Field(20.0, gt=0)
+    api_body_rate: int = Field(32 << 10, ge=1)
 
     log_level: str = "INFO"
     log_json: bool = False

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from producers.http.edge import Edge
 from trivet.broker import celery_ringer, make_app
 from trivet.client import Trivet
 from trivet.clock import Clock, SystemClock
@@ -24,18 +25,25 @@ class Context:
     ledger: RedisLedger
     store: ObjectStore
     resources: Resources
+    edge: Edge
     clock: Clock = field(default_factory=SystemClock)
 
     @classmethod
     def open(cls, settings: Settings) -> Context:
         """Over the Redis and the S3 that the settings name; connections are made when they are needed."""
         ledger = RedisLedger(settings, celery_ringer(make_app(settings)))
-        return cls(settings, ledger, open_store(settings), open_resources(settings))
+
+        def client(namespace: str) -> Trivet:
+            return Trivet(namespace=namespace, settings=settings, ledger=ledger)
+
+        edge = Edge.open(settings, client)
+        return cls(settings, ledger, open_store(settings), open_resources(settings), edge)
 
     def close(self) -> None:
         """Close the connections to Redis."""
         self.ledger.close()
         self.resources.close()
+        self.edge.close()
 
     def client(self, namespace: str) -> Trivet:
         """The library's client for one namespace, over this very ledger."""

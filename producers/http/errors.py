@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 from typing import Any
 
@@ -28,7 +29,13 @@ STATUSES: tuple[tuple[type[errors.TrivetError], int], ...] = (
     (errors.UnknownCollection, 404),
     (errors.UnknownTask, 404),
     (errors.UnknownEndpoint, 404),
+    (errors.UnknownKey, 404),
+    (errors.UnknownHook, 404),
     (errors.NotInStore, 404),
+    (errors.Unauthenticated, 401),
+    (errors.HookRefused, 401),
+    (errors.Forbidden, 403),
+    (errors.TooManyRequests, 429),
     (errors.SourceTooLarge, 413),
     (errors.SourceError, 400),
     (errors.InvalidRequest, 400),
@@ -48,6 +55,8 @@ TYPES = {
     429: "TooManyRequestsError",
 }
 _RETRY_SECONDS = 5
+#: What is more than ever fits is refused for good, so far as a client waits.
+_LONGEST_WAIT = 86_400.0
 
 
 class ErrorDetail(BaseModel):
@@ -91,6 +100,12 @@ def of_library(error: errors.TrivetError) -> JSONResponse:
     status = status_of(error)
     details: dict[str, Any] = {"hint": error.hint} if error.hint else {}
     headers = {}
+    if isinstance(error, errors.TooManyRequests):
+        seconds = max(1, math.ceil(min(error.retry_after, _LONGEST_WAIT)))
+        details |= {"retryable": True, "retry_after_seconds": seconds}
+        headers["Retry-After"] = str(seconds)
+    if isinstance(error, errors.Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         details |= {"retryable": error.transient, "retry_after_seconds": _RETRY_SECONDS}
         headers["Retry-After"] = str(_RETRY_SECONDS)
@@ -147,9 +162,12 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     }
     for status, kind, code, message in (
         (400, "", "invalid_request", "The source URL cannot be read. Give a full URL, such as https://host/path."),
+        (401, "", "unauthenticated", "The request has no API key that is valid now."),
+        (403, "", "forbidden", "This API key has not the scope ingest."),
         (404, "", "unknown_collection", "No collection 'docs' in namespace 'default'."),
         (409, "", "already_exists", "A bucket called 'docs' exists already: bkt_0123456789. Use another name."),
         (413, "", "source_too_large", "The upload has more bytes than a source may have."),
+        (429, "", "too_many_requests", "This API key sends more requests than it may."),
         (422, "", "validation", "body.collection_name: Field required."),
         (503, "InternalServerError", "ledger_unavailable", "Redis does not answer. See that it runs."),
     )

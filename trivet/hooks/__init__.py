@@ -1,7 +1,7 @@
 """Webhooks in: hooks, the schemes that their senders sign with, and their seams.
 
 A delivery is verified on its raw bytes before anything is read from them, then known again if it has been here, then
-read: every scheme says which sources come, change and go, and these become the ingests and deletes that any client makes.
+read: every scheme says which sources come, change and go, and these are ingested and deleted as by any client.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """From a payload of any form to sources, by JSONPath (RFC 9535).
 
 Whoever may create hooks writes the paths, and whoever may sign writes the payload; neither is to get more of the
-server's time than the payload's size is worth. So a path has no functions (regular expressions among them), at most one `..` and
-one filter, and no look at the whole payload from within a filter: then it visits each value once per level at most.
+server's time than the payload's size is worth. So a path has no functions (regular expressions among them), at most one
+`..` and one filter, and no look at the whole payload from within a filter: then it visits each value once per level at
+most.
 """
 
 from __future__ import annotations

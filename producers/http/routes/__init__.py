@@ -11,6 +11,8 @@ from producers.http.routes import (
     documents,
     extractors,
     health,
+    hooks,
+    keys,
     namespaces,
     objects,
     retrievers,
@@ -34,4 +36,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     retrievers.router,
     webhooks.router,
     usage.router,
+    keys.router,
+    hooks.router,
 )
