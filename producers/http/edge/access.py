@@ -83,14 +83,21 @@ def authenticated(edge: Edge, request: Request) -> ApiKey:
     try:
         return edge.keys.authenticate(text.strip() if scheme.lower() == "bearer" else "")
     except Unauthenticated:
-        per_minute = edge.settings.unauthenticated_per_minute
-        name = f"unauthenticated:{address_of(request)}"
-        tried = edge.limiter.take(name, Rate(per_minute, _MINUTE, per_minute))
-        if not tried.allowed:
-            raise TooManyRequests(
-                "Too many requests without a valid API key come from this address.", retry_after=tried.retry_after
-            ) from None
+        count_failure(edge, request)
         raise
+
+
+def count_failure(edge: Edge, request: Request) -> None:
+    """Count a request that proved nothing. Raises `TooManyRequests` for an address that has sent too many of them.
+
+    What does prove itself is taken all the same: others may share the address.
+    """
+    per_minute = edge.settings.unauthenticated_per_minute
+    tried = edge.limiter.take(f"unauthenticated:{address_of(request)}", Rate(per_minute, _MINUTE, per_minute))
+    if not tried.allowed:
+        raise TooManyRequests(
+            "Too many requests that prove nothing come from this address.", retry_after=tried.retry_after
+        ) from None
 
 
 def check_scope(key: ApiKey, scope: Scope) -> None:

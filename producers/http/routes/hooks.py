@@ -10,6 +10,8 @@ from starlette.concurrency import run_in_threadpool
 
 from producers.http.caller import CallerOf
 from producers.http.context import Context, ContextOf, context_of
+from producers.http.edge import access
+from trivet.errors import HookRefused, UnknownHook
 from trivet.hooks import Hook, Incoming, Ingest, Received
 from trivet.hooks.service import Hooks
 from trivet.ids import redact_url
@@ -99,12 +101,14 @@ class Removed(BaseModel):
 )
 async def receive_hook(hook_id: str, request: Request) -> Received:
     """The body is read once it is known that there is such a hook, and understood once it is verified."""
-    context = context_of(request)
-    await run_in_threadpool(context.edge.hook_book.hook, hook_id)
-    body = await request.body()
-    # As text: what is no latin-1 cannot come out of a server's headers.
-    incoming = Incoming.of(request.headers.items(), body)
-    return await run_in_threadpool(context.edge.receiver.receive, hook_id, incoming)
+    edge = context_of(request).edge
+    try:
+        await run_in_threadpool(edge.hook_book.hook, hook_id)
+        incoming = Incoming.of(request.headers.items(), await request.body())
+        return await run_in_threadpool(edge.receiver.receive, hook_id, incoming)
+    except (HookRefused, UnknownHook):
+        await run_in_threadpool(access.count_failure, edge, request)
+        raise
 
 
 @router.post("/hooks", operation_id="create_hook", summary="Create a hook", status_code=201)
