@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
+
 from producers.http.blobs import Source
 from producers.http.context import Context
 from producers.http.kept import Kept, Shelf
@@ -15,7 +17,7 @@ class KeptBucket(Kept):
     bucket_name: str
     description: str | None = None
     bucket_schema: dict[str, Any]
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, Any] = Field(default_factory=dict)
 
 
 class KeptBlob(Source):
@@ -29,10 +31,10 @@ class KeptObject(Kept):
     """An object."""
 
     blobs: tuple[KeptBlob, ...]
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, Any] = Field(default_factory=dict)
     key_prefix: str | None = None
     #: Fields of the bucket's schema that are no blobs.
-    fields: dict[str, Any] = {}
+    fields: dict[str, Any] = Field(default_factory=dict)
 
     def blob_for(self, property_: str) -> KeptBlob | None:
         """The blob of this property; where none is named, the one called text or content, else the first."""
@@ -50,9 +52,9 @@ class KeptUpload(Kept):
     content_type: str
     expires_at: float
     file_size_bytes: int | None = None
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, Any] = Field(default_factory=dict)
     create_object_on_confirm: bool = True
-    object_metadata: dict[str, Any] = {}
+    object_metadata: dict[str, Any] = Field(default_factory=dict)
     blob_property: str = "content"
     blob_type: str = "text"
     completed_at: float | None = None

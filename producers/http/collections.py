@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
+
 from producers.http.context import Context
 from producers.http.extractors import ExtractorRequest, pipeline_of
 from producers.http.kept import Kept, Shelf
@@ -23,7 +25,7 @@ class KeptCollection(Kept):
     description: str | None = None
     bucket_ids: tuple[str, ...] = ()
     extractors: tuple[ExtractorRequest, ...] = (ExtractorRequest(),)
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, Any] = Field(default_factory=dict)
     enabled: bool = True
     #: What is carried out otherwise than asked.
     notes: tuple[str, ...] = ()

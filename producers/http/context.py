@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
-from typing import Annotated
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
@@ -15,6 +17,9 @@ from trivet.resources import Resources, open_resources
 from trivet.settings import Settings
 from trivet.stores import ObjectStore, open_store
 
+if TYPE_CHECKING:
+    from trivet.retrieval.searching import Searcher
+
 
 @dataclass(frozen=True)
 class Context:
@@ -25,12 +30,21 @@ class Context:
     store: ObjectStore
     resources: Resources
     clock: Clock = field(default_factory=SystemClock)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
     def open(cls, settings: Settings) -> Context:
         """Over the Redis and the S3 that the settings name; connections are made when they are needed."""
         ledger = RedisLedger(settings, celery_ringer(make_app(settings)))
         return cls(settings, ledger, open_store(settings), open_resources(settings))
+
+    @cached_property
+    def searcher(self) -> Searcher:
+        """Opened at the first search: an API that only takes in needs neither pyarrow nor torch."""
+        from trivet.retrieval.searching import Searcher
+
+        with self._lock:
+            return self.__dict__.get("searcher") or Searcher(self.settings)
 
     def close(self) -> None:
         """Close the connections to Redis."""

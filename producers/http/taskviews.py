@@ -55,10 +55,8 @@ class TaskAnswer(BaseModel):
 
 def of_task(view: TaskView) -> TaskAnswer:
     """One of the ledger's."""
-    if view.state.terminal:
-        percent = 100.0
-    else:
-        percent = round(100 * view.tokens_done / view.tokens, 1) if view.tokens else 0.0
+    done = view.tokens_done / view.tokens if view.tokens else 0.0
+    percent = 100.0 if view.state.terminal else round(100 * done, 1)
     return TaskAnswer(
         task_id=view.task_id,
         task_type=TYPE_OF[view.kind],

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote, unquote, urlsplit
 
-from trivet.errors import NotInStore, SourceError, SourceNotFound, StoreUnavailable, SourceUnavailable
+from trivet.errors import NotInStore, SourceError, SourceNotFound, SourceUnavailable, StoreUnavailable
 from trivet.fetch import Fetched
 from trivet.fetch.body import BLOCK, save, too_large
 from trivet.ids import redact_url

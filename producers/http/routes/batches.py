@@ -18,8 +18,8 @@ from producers.http.naming import collection_id, collection_named
 from producers.http.paging import Page, PageQuery, PageRequest, cursor_to, number_from, page_of
 from producers.http.route import new_id
 from producers.http.route import router as make_router
-from producers.http.taskviews import TaskAnswer, of_batch
 from producers.http.routes import tasks
+from producers.http.taskviews import TaskAnswer, of_batch
 from trivet.errors import Conflict, InvalidRequest
 from trivet.resources.refusals import unknown_resource
 from trivet.values import TaskState

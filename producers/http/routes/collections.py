@@ -19,9 +19,7 @@ from producers.http.paging import Page, PageQuery, PageRequest, cursor_from, cur
 from producers.http.route import key_of
 from producers.http.route import router as make_router
 from trivet.deleting.deletes import Deletes
-from trivet.errors import InvalidRequest, StoreUnavailable
 from trivet.ledger.redis_holding import RedisHolding
-from trivet.stores.layout import Layout
 from trivet.values import Collection
 
 router = make_router("collections")
