@@ -103,8 +103,10 @@ class CollectionAnswer(BaseModel):
 
     collection_id: str = Field(examples=["col_0123456789"])
     collection_name: str
+    namespace: str
     description: str | None = None
     source: dict[str, Any]
+    pipeline: dict[str, Any] = Field(description="As the library has it.")
     feature_extractor: ExtractorAnswer
     feature_extractors: list[ExtractorAnswer]
     vector_indexes: list[VectorIndex]
@@ -245,7 +247,9 @@ def _answer(context: Context, who: Caller, collection: Collection) -> Collection
     return CollectionAnswer(
         collection_id=collection_id(who.namespace, collection.name),
         collection_name=collection.name,
+        namespace=who.namespace,
         description=kept.description,
+        pipeline=collection.pipeline.model_dump(mode="json"),
         source={"type": "bucket", "bucket_ids": list(kept.bucket_ids) or None},
         feature_extractor=extractors[0],
         feature_extractors=extractors,

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 from fastapi import Response
 from fastapi.responses import StreamingResponse
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from producers.http import batching
@@ -18,10 +18,10 @@ from producers.http.context import Context, ContextOf
 from producers.http.naming import collection_named
 from producers.http.paging import Page, PageQuery, PageRequest, cursor_from, cursor_to, page_of
 from producers.http.route import router as make_router
-from producers.http.taskviews import TaskAnswer, has_ended, of_task, task_answer, view_of
+from producers.http.taskviews import TYPE_OF, TaskAnswer, has_ended, of_task, task_answer, view_of
 from producers.http.waiting import WaitSeconds, wait_until
 from trivet.errors import InvalidRequest, NotRetryable, TooLate, TrivetError, UnknownTask
-from trivet.values import TaskView
+from trivet.values import TaskState, TaskView
 
 router = make_router("tasks")
 _LOOK_SECONDS = 0.25
@@ -40,8 +40,17 @@ class TasksRequest(PageRequest):
     model_config = ConfigDict(extra="allow", json_schema_extra={"example": {"limit": 100, "status": "FAILED"}})
 
     status: Status | None = None
+    state: TaskState | None = Field(None, description="The library's word, which says more than `status`.")
     collection_id: str | None = Field(None, max_length=100)
     task_type: str | None = Field(None, max_length=100)
+
+
+class RetryRequest(BaseModel):
+    """The source again, where its URL had a query that is no longer known."""
+
+    model_config = ConfigDict(extra="ignore", json_schema_extra={"example": {}})
+
+    url: str = Field("", max_length=8192)
 
 
 @router.get("/tasks", operation_id="list_tasks", summary="List tasks")
@@ -50,10 +59,12 @@ def list_by_query(
     who: CallerOf,
     asked: PageQuery,
     status: Status | None = None,
+    state: TaskState | None = None,
     collection_id: str | None = None,
 ) -> Page[TaskAnswer]:
     """Those of the ledger, the newest first; a batch is asked for by its own id."""
-    return _page(context, who, TasksRequest(**asked.model_dump(), status=status, collection_id=collection_id))
+    more = {"status": status, "state": state, "collection_id": collection_id}
+    return _page(context, who, TasksRequest.model_validate({**asked.model_dump(), **more}))
 
 
 @router.post("/tasks/list", operation_id="list_tasks_post", summary="List tasks")
@@ -112,12 +123,12 @@ def delete(context: ContextOf, who: CallerOf, task_id: str) -> TaskAnswer:
 
 
 @router.post("/tasks/{task_id}/retry", operation_id="retry_task", summary="Run a failed task again")
-def retry(context: ContextOf, who: CallerOf, task_id: str) -> TaskAnswer:
+def retry(context: ContextOf, who: CallerOf, task_id: str, asked: RetryRequest | None = None) -> TaskAnswer:
     """As the next run of the same task. Of a batch every one that failed or was cancelled."""
     batch_id = batching.batch_of(task_id)
     if batch_id is None:
         view_of(context, who.namespace, task_id)
-        context.ledger.retry(task_id)
+        context.client(who.namespace).task(task_id).retry(url=asked.url if asked else "")
     else:
         task_answer(context, who.namespace, task_id)
         _each(context, who, batch_id, context.ledger.retry)
@@ -161,7 +172,11 @@ async def _events(context: Context, who: Caller, answer: TaskAnswer) -> AsyncIte
 
 
 def _page(context: Context, who: Caller, asked: TasksRequest) -> Page[TaskAnswer]:
-    wanted = None if asked.status is None else {state for state, word in STATUS_OF.items() if word is asked.status}
+    wanted = (
+        set(TaskState) if asked.status is None else {one for one, word in STATUS_OF.items() if word is asked.status}
+    )
+    wanted &= set(TaskState) if asked.state is None else {asked.state}
+    types = set(TYPE_OF.values()) if asked.task_type is None else {asked.task_type}
     name = collection_named(context, who.namespace, asked.collection_id).name if asked.collection_id else None
     before = _before(asked.cursor)
     found: list[TaskView] = []
@@ -169,7 +184,7 @@ def _page(context: Context, who: Caller, asked: TasksRequest) -> Page[TaskAnswer
     while len(found) < asked.limit + 1 and more:
         page = context.ledger.page(who.namespace, before=before, limit=asked.limit + 1)
         more = len(page) > asked.limit
-        found += [v for v in page if (wanted is None or v.state in wanted) and name in (None, v.collection)]
+        found += [v for v in page if v.state in wanted and TYPE_OF[v.kind] in types and name in (None, v.collection)]
         if page:
             before = _place(page[-1])
     results = found[: asked.limit]
