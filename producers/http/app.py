@@ -19,7 +19,7 @@ from producers.http.routes import ROUTERS
 from trivet import __version__
 from trivet.settings import Settings
 
-_ABOUT = """Source URLs in, dense, sparse and ColBERT embeddings out, in the vocabulary and the shapes of Mixpeek's API.
+_ABOUT = """Source URLs in, dense, sparse and ColBERT embeddings out, in the vocabulary and shapes of Mixpeek's API.
 
 A chunk is called a *document* here. Every error has one envelope: `{success, status, error: {message, type, code,
 details}}`. Lists have a cursor. A POST that creates may carry an `Idempotency-Key`: the same key with the same body

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
-from typing import Annotated
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
@@ -16,6 +18,9 @@ from trivet.resources import Resources, open_resources
 from trivet.settings import Settings
 from trivet.stores import ObjectStore, open_store
 
+if TYPE_CHECKING:
+    from trivet.retrieval.searching import Searcher
+
 
 @dataclass(frozen=True)
 class Context:
@@ -27,6 +32,7 @@ class Context:
     resources: Resources
     edge: Edge
     clock: Clock = field(default_factory=SystemClock)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
     def open(cls, settings: Settings) -> Context:
@@ -38,6 +44,14 @@ class Context:
 
         edge = Edge.open(settings, client)
         return cls(settings, ledger, open_store(settings), open_resources(settings), edge)
+
+    @cached_property
+    def searcher(self) -> Searcher:
+        """Opened at the first search: an API that only takes in needs neither pyarrow nor torch."""
+        from trivet.retrieval.searching import Searcher
+
+        with self._lock:
+            return self.__dict__.get("searcher") or Searcher(self.settings)
 
     def close(self) -> None:
         """Close the connections to Redis."""

@@ -8,7 +8,7 @@ of its kind and namespace has. `redis` is the real one (one script per change, i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -30,6 +30,8 @@ class Resource:
     version: int
     #: Grows from resource to resource of all kinds: their order, and where a page goes on.
     number: int
+    #: Whether the `create` that gave it has made it.
+    new: bool = field(default=False, compare=False)
 
 
 class Outcome(StrEnum):
@@ -92,6 +94,10 @@ class Resources(Protocol):
         ...
 
     def links(self, namespace: str, resource_id: str) -> dict[str, str]: ...
+
+    def unlink(self, namespace: str, resource_id: str) -> None:
+        """Forget all links of a resource."""
+        ...
 
     def reserve(self, namespace: str, key: str, fingerprint: str, *, seconds: float) -> Reserved:
         """Take an idempotency key for a request. What was not answered or released is free again after `seconds`."""

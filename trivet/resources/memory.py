@@ -38,7 +38,7 @@ class MemoryResources:
                     raise already_exists(kind.partition("/")[0], name, other.id)
             self._number += 1
             made = held[resource_id] = Resource(namespace, kind, resource_id, name, body, 1, self._number)
-            return made
+            return replace(made, new=True)
 
     def get(self, namespace: str, kind: str, id_or_name: str) -> Resource | None:
         with self._lock:
@@ -88,6 +88,10 @@ class MemoryResources:
     def links(self, namespace: str, resource_id: str) -> dict[str, str]:
         with self._lock:
             return dict(self._links.get((namespace, resource_id), {}))
+
+    def unlink(self, namespace: str, resource_id: str) -> None:
+        with self._lock:
+            self._links.pop((namespace, resource_id), None)
 
     def reserve(self, namespace: str, key: str, fingerprint: str, *, seconds: float) -> Reserved:
         with self._lock:

@@ -32,7 +32,7 @@ class RedisResources(RedisReader):
         outcome, *fields = self._run("create", namespace, kind, resource_id, name, body)
         if outcome == "taken":
             raise already_exists(kind.partition("/")[0], name, fields[0])
-        return _resource(namespace, kind, resource_id, fields)
+        return _resource(namespace, kind, resource_id, fields, new=outcome == "made")
 
     def get(self, namespace: str, kind: str, id_or_name: str) -> Resource | None:
         found = self._rows(namespace, kind, [id_or_name])
@@ -76,6 +76,9 @@ class RedisResources(RedisReader):
     def links(self, namespace: str, resource_id: str) -> dict[str, str]:
         return dict(self._do(lambda: self._client.hgetall(self._key("resource_links", namespace, resource_id))))
 
+    def unlink(self, namespace: str, resource_id: str) -> None:
+        self._do(lambda: self._client.delete(self._key("resource_links", namespace, resource_id)))
+
     def reserve(self, namespace: str, key: str, fingerprint: str, *, seconds: float) -> Reserved:
         outcome, answer = self._run("reserve", namespace, key, fingerprint, int(seconds * 1000))
         return Reserved(Outcome(outcome), answer)
@@ -99,6 +102,6 @@ class RedisResources(RedisReader):
         ]
 
 
-def _resource(namespace: str, kind: str, resource_id: str, fields: Sequence[str]) -> Resource:
+def _resource(namespace: str, kind: str, resource_id: str, fields: Sequence[str], *, new: bool = False) -> Resource:
     name, body, version, number = fields
-    return Resource(namespace, kind, resource_id, name, body, int(version), int(number))
+    return Resource(namespace, kind, resource_id, name, body, int(version), int(number), new)

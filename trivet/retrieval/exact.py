@@ -11,18 +11,20 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from trivet.clock import Clock, SystemClock
 from trivet.parts.arrow import np
 from trivet.parts.reader import RowGroup
-from trivet.retrieval import Hit, Leg, QueryLegs, SearchRequest, SearchResult, SearchStats, StoredVectors
-from trivet.retrieval.filters import filter_columns, metadata_matches, row_matches
-from trivet.retrieval.ranking import Block, Candidate, Ranked, Ranking, rerank_depth
+from trivet.retrieval import Hit, Leg, Passage, QueryLegs, SearchRequest, SearchResult, SearchStats, StoredVectors
+from trivet.retrieval.extras import wants_extras, with_extras
+from trivet.retrieval.filters import filter_columns, object_matches, row_matches
+from trivet.retrieval.paging import Scored, page
+from trivet.retrieval.ranking import Block, Candidate, Ranked, Ranking, by_row_group, rerank_depth
 from trivet.retrieval.rows import PartRows, open_part
 from trivet.retrieval.scores import colbert_scores, dense_scores, sparse_scores
-from trivet.retrieval.stored import stored_vectors
+from trivet.retrieval.stored import stored_passages, stored_vectors
 from trivet.retrieval.visible import in_order, visible_objects
 from trivet.settings import Settings
 from trivet.stores import ObjectStore, open_store
@@ -65,12 +67,25 @@ class ExactRetriever:
         layout = Layout(self._prefix, namespace, collection)
         with ThreadPoolExecutor(self._threads, thread_name_prefix="search") as pool:
             search = _Search(self._store, layout, query, request, pool, 2 * self._threads, self._clock)
-            return search.run()
+            result = search.run()
+        if not wants_extras(request):
+            return result
+        begin = self._clock.monotonic()
+        hits = with_extras(self, namespace, result.hits, request)
+        seconds = {**result.stats.seconds, "extras": self._clock.monotonic() - begin}
+        return replace(result, hits=hits, stats=replace(result.stats, seconds=seconds))
 
     def vectors(self, namespace: str, hits: Sequence[Hit]) -> tuple[StoredVectors, ...]:
         """See `trivet.retrieval.Retriever.vectors`."""
         with ThreadPoolExecutor(self._threads, thread_name_prefix="explain") as pool:
             return stored_vectors(self._store, self._prefix, namespace, hits, pool, 2 * self._threads)
+
+    def passages(
+        self, namespace: str, collection: str, object_id: str, generation: int, first: int, last: int
+    ) -> tuple[Passage, ...]:
+        """See `trivet.retrieval.Retriever.passages`."""
+        layout = Layout(self._prefix, namespace, collection)
+        return stored_passages(self._store, layout, object_id, generation, first, last)
 
 
 @dataclass(slots=True)
@@ -120,11 +135,15 @@ class _Search:
             depth = rerank_depth(self.request)
             kept = first[:depth] if depth else first
             colbert = self._maxsim(kept) if depth else {}
-            top = self.ranking.final(kept, colbert)
+            top = page(self.ranking.final(kept, colbert), self.request, self._scored)
         with self._step("load"):
-            hits = self._load(top)
+            hits = self._load(top.items)
         self._note_missing_legs(kept, colbert, bool(depth))
-        return SearchResult(hits, self._stats())
+        return SearchResult(hits, self._stats(), top.ranked)
+
+    def _scored(self, ranked: Ranked) -> Scored:
+        manifest, _ = self.targets[ranked.candidate.place[0]]
+        return Scored(manifest.object_id, ranked.score, ranked.legs)
 
     @contextmanager
     def _step(self, name: str) -> Iterator[None]:
@@ -138,7 +157,7 @@ class _Search:
         counts, filters, others = self.counts, self.request.filters, set()
         for found in visible_objects(self.store, self.layout, self.pool, filters.object_ids):
             counts.objects += 1
-            if not metadata_matches(found.manifest, filters):
+            if not object_matches(found.manifest, filters):
                 counts.rows_filtered += sum(part.rows for part in found.manifest.parts)
             elif found.encoder_key != self.query.encoder_key:
                 counts.objects_other_model += 1
@@ -182,7 +201,7 @@ class _Search:
     # ------------------------------------------------------------ ColBERT, the best candidates
 
     def _maxsim(self, kept: Sequence[Candidate]) -> dict[str, float]:
-        groups = _by_row_group(kept, lambda candidate: candidate)
+        groups = by_row_group(kept, lambda candidate: candidate)
         scores: dict[str, float] = {}
         for part in in_order(self.pool, self._maxsim_group, groups.items(), self.window):
             scores |= part
@@ -211,7 +230,7 @@ class _Search:
     # ------------------------------------------------------------ texts, the hits
 
     def _load(self, top: Sequence[Ranked]) -> tuple[Hit, ...]:
-        groups = _by_row_group(top, lambda ranked: ranked.candidate)
+        groups = by_row_group(top, lambda ranked: ranked.candidate)
         loaded: dict[str, Hit] = {}
         for part in in_order(self.pool, self._load_group, groups.items(), self.window):
             loaded |= part
@@ -241,6 +260,7 @@ class _Search:
             heading_path=tuple(values.pop("heading_path")),
             source_url=manifest.source_url,
             metadata=dict(manifest.metadata),
+            committed_at=manifest.created_at,
             score=ranked.score,
             dense=ranked.legs.get(Leg.DENSE),
             sparse=ranked.legs.get(Leg.SPARSE),
@@ -260,7 +280,7 @@ class _Search:
             self.notes += [
                 f"The {leg} leg is not stored in this collection and was left out."
                 for leg in (Leg.DENSE, Leg.SPARSE)
-                if self.request.fusion.weight(leg) and leg not in self.stored
+                if leg not in self.stored and (self.request.fusion.weight(leg) or leg in self.request.min_leg_scores)
             ]
         if reranked and kept and not colbert:
             self.notes.append("The colbert leg is not stored in this collection: hits were not reranked by MaxSim.")
@@ -270,15 +290,6 @@ class _Search:
     def _stats(self) -> SearchStats:
         counts = {name: getattr(self.counts, name) for name in _Counts.__slots__}
         return SearchStats(parts=len(self.targets), seconds=self.seconds, notes=tuple(self.notes), **counts)
-
-
-def _by_row_group(items: Sequence[Any], candidate: Any) -> dict[tuple[int, int], list[Any]]:
-    """Grouped by (part, row group), so that each is read once."""
-    groups: dict[tuple[int, int], list[Any]] = {}
-    for item in items:
-        part, group, _ = candidate(item).place
-        groups.setdefault((part, group), []).append(item)
-    return groups
 
 
 def _stored(batch: RowGroup, column: str) -> bool:

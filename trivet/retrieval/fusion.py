@@ -43,10 +43,11 @@ def method(name: str) -> Callable[[Method], Method]:
     return register
 
 
-def fuse(legs: Mapping[Leg, LegScores], fusion: Fusion) -> list[tuple[str, float]]:
-    """Chunk ids with their fused scores, best first; empty where no leg lists anything.
+def fuse(legs: Mapping[Leg, LegScores], fusion: Fusion, also: Iterable[str] = ()) -> list[tuple[str, float]]:
+    """Chunk ids with their fused scores, best first; empty where no leg with a weight lists anything.
 
-    Raises `InvalidRequest` for a method that is not registered.
+    `also` are chunks that no such leg may list: they count as the worst of those that are listed. Raises
+    `InvalidRequest` for a method that is not registered.
     """
     if fusion.method not in METHODS:
         raise InvalidRequest(
@@ -54,6 +55,9 @@ def fuse(legs: Mapping[Leg, LegScores], fusion: Fusion) -> list[tuple[str, float
         )
     used = {leg: legs[leg] for leg in Leg if legs.get(leg) and fusion.weight(leg) > 0}
     scores = METHODS[fusion.method](used, fusion) if used else {}
+    if scores:
+        worst = min(scores.values())
+        scores = dict.fromkeys(also, worst) | scores
     return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
 
 

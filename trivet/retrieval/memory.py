@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from trivet.encoder import Legs
@@ -14,14 +14,17 @@ from trivet.retrieval import (
     Hit,
     Leg,
     LegScore,
+    Passage,
     QueryLegs,
     SearchRequest,
     SearchResult,
     SearchStats,
     StoredVectors,
 )
-from trivet.retrieval.filters import metadata_matches
+from trivet.retrieval.extras import with_extras
+from trivet.retrieval.filters import chunk_matches, object_matches
 from trivet.retrieval.fusion import fuse
+from trivet.retrieval.paging import Scored, page
 from trivet.retrieval.ranking import rerank_depth
 from trivet.retrieval.scores import colbert_scores, dense_scores, sparse_scores
 from trivet.retrieval.stored import replaced
@@ -81,16 +84,20 @@ class MemoryRetriever:
             if (ns, name) == (namespace, collection) and not generation.manifest.tombstone
             if filters.object_ids is None or object_id in filters.object_ids
         ]
-        matching = [generation for generation in visible if metadata_matches(generation.manifest, filters)]
+        matching = [generation for generation in visible if object_matches(generation.manifest, filters)]
         searched = [generation for generation in matching if generation.encoder_key == query.encoder_key]
         rows = {row.chunk.chunk_id: row for generation in searched for row in _rows(generation, query, filters)}
         scores = {
             leg: {key: LegScore(row.scores[leg], None) for key, row in rows.items() if leg in row.scores} for leg in Leg
         }
-        hits, reranked = _rank(scores, request)
+        ranking, reranked = _rank(scores, request)
+        found = page(
+            ranking, request, lambda ranked: Scored(rows[ranked[0]].generation.manifest.object_id, ranked[1], ranked[2])
+        )
+        hits = tuple(_hit(rows[key], score, legs) for key, score, legs in found.items)
         others = len(matching) - len(searched)
         return SearchResult(
-            tuple(_hit(rows[key], score, legs) for key, score, legs in hits),
+            with_extras(self, namespace, hits, request),
             SearchStats(
                 objects=len(visible),
                 objects_searched=len(searched),
@@ -103,17 +110,32 @@ class MemoryRetriever:
                 rows_reranked=reranked,
                 notes=(f"{others} of {len(visible)} objects were embedded by another model.",) if others else (),
             ),
+            found.ranked,
         )
 
     def vectors(self, namespace: str, hits: Sequence[Hit]) -> tuple[StoredVectors, ...]:
         """See `trivet.retrieval.Retriever.vectors`."""
-        found = []
-        for hit in hits:
-            generation = self._visible.get((namespace, hit.collection, hit.object_id))
-            if generation is None or generation.manifest.generation != hit.generation:
-                raise replaced(hit)
-            found.append(_vectors(generation, hit))
-        return tuple(found)
+        return tuple(
+            _vectors(self._held(namespace, hit.collection, hit.object_id, hit.generation), hit) for hit in hits
+        )
+
+    def passages(
+        self, namespace: str, collection: str, object_id: str, generation: int, first: int, last: int
+    ) -> tuple[Passage, ...]:
+        """See `trivet.retrieval.Retriever.passages`."""
+        chunks = self._held(namespace, collection, object_id, generation).chunks
+        names = [found.name for found in fields(Passage)]
+        return tuple(
+            Passage(**{name: getattr(chunk, name) for name in names})
+            for chunk in chunks
+            if first <= chunk.ordinal <= last
+        )
+
+    def _held(self, namespace: str, collection: str, object_id: str, generation: int) -> _Generation:
+        found = self._visible.get((namespace, collection, object_id))
+        if found is None or found.manifest.generation != generation:
+            raise replaced(object_id, generation)
+        return found
 
 
 def _stored_colbert(generation: _Generation) -> NDArray[Any]:
@@ -130,6 +152,7 @@ def _vectors(generation: _Generation, hit: Hit) -> StoredVectors:
         sparse=(legs.sparse_ids[terms], legs.sparse_weights[terms]) if outputs.sparse else None,
         colbert=_stored_colbert(generation)[tokens] if hit.colbert else None,
         colbert_pooling=outputs.colbert_pooling,
+        dense=legs.dense[i] if outputs.dense else None,
     )
 
 
@@ -144,14 +167,14 @@ def _rows(generation: _Generation, query: QueryLegs, filters: Filters) -> Iterat
     if outputs.colbert != "off":
         found[Leg.COLBERT] = colbert_scores(query.colbert, _stored_colbert(generation), legs.colbert_offsets)
     for i, chunk in enumerate(generation.chunks):
-        if _chunk_matches(chunk, filters):
+        if chunk_matches(chunk, filters):
             yield _Row(generation, i, {leg: float(scores[i]) for leg, scores in found.items()})
 
 
 def _rank(
     scores: dict[Leg, dict[str, LegScore]], request: SearchRequest
 ) -> tuple[list[tuple[str, float, dict[Leg, LegScore]]], int]:
-    """Hits with fused score and leg scores, and how many candidates have a MaxSim score."""
+    """The whole ranking with fused score and leg scores, and how many candidates have a MaxSim score."""
     limit = max(request.candidates, request.top_k)
     candidates: set[str] = set()
     for leg in (Leg.DENSE, Leg.SPARSE):
@@ -169,23 +192,15 @@ def _rank(
     if depth:
         maxsim = {key: scores[Leg.COLBERT][key] for key in kept if key in scores[Leg.COLBERT]}
         last[Leg.COLBERT] = {key: LegScore(maxsim[key].score, rank) for rank, key in enumerate(_order(maxsim), 1)}
-    fused = fuse(last, request.fusion)[: request.top_k]
-    hits = [(key, score, {leg: listed[key] for leg, listed in last.items() if key in listed}) for key, score in fused]
-    return hits, len(last.get(Leg.COLBERT, {}))
+    fused = fuse(last, request.final_fusion if last.get(Leg.COLBERT) else request.fusion, kept)
+    ranking = [
+        (key, score, {leg: listed[key] for leg, listed in last.items() if key in listed}) for key, score in fused
+    ]
+    return ranking, len(last.get(Leg.COLBERT, {}))
 
 
 def _order(listed: dict[str, LegScore]) -> list[str]:
     return sorted(listed, key=lambda key: (-listed[key].score, key))
-
-
-def _chunk_matches(chunk: Chunk, filters: Filters) -> bool:
-    if filters.languages and chunk.language not in filters.languages:
-        return False
-    if filters.page is None:
-        return True
-    if chunk.page_start is None or chunk.page_end is None:
-        return False
-    return chunk.page_start <= filters.page <= chunk.page_end
 
 
 def _hit(row: _Row, score: float, legs: dict[Leg, LegScore]) -> Hit:
@@ -207,6 +222,7 @@ def _hit(row: _Row, score: float, legs: dict[Leg, LegScore]) -> Hit:
         token_count=chunk.token_count,
         source_url=manifest.source_url,
         metadata=dict(manifest.metadata),
+        committed_at=manifest.created_at,
         score=score,
         dense=legs.get(Leg.DENSE),
         sparse=legs.get(Leg.SPARSE),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from trivet.parts.arrow import np
-from trivet.retrieval import Fusion, Leg, LegScore, SearchRequest
+from trivet.retrieval import Leg, LegScore, SearchRequest
 from trivet.retrieval.fusion import fuse
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,29 +118,34 @@ class Ranking:
         return [self._candidates[key] for key, _ in fuse(self._scores, self._request.fusion)]
 
     def final(self, kept: Sequence[Candidate], colbert: Mapping[str, float]) -> list[Ranked]:
-        """The top k of `kept` (candidates of the first stage), all legs fused.
+        """`kept` (candidates of the first stage) in their last order, all legs fused.
 
         `colbert` has MaxSim scores by chunk id; a chunk without one counts as that leg's worst, and where it is
-        empty the two other legs are fused.
+        empty the two other legs are fused as before.
         """
         keys = [candidate.chunk_id for candidate in kept]
         scores = {leg: {key: listed[key] for key in keys if key in listed} for leg, listed in self._scores.items()}
         order = sorted(colbert.items(), key=lambda item: (-item[1], item[0]))
         scores[Leg.COLBERT] = {key: LegScore(score, rank) for rank, (key, score) in enumerate(order, 1)}
-        return self._top(scores, self._request.fusion)
-
-    def _top(self, scores: Mapping[Leg, Mapping[str, LegScore]], fusion: Fusion) -> list[Ranked]:
+        fusion = self._request.final_fusion if colbert else self._request.fusion
         return [
             Ranked(self._candidates[key], score, {leg: listed[key] for leg, listed in scores.items() if key in listed})
-            for key, score in fuse(scores, fusion)[: self._request.top_k]
+            for key, score in fuse(scores, fusion, keys)
         ]
 
 
 def rerank_depth(request: SearchRequest) -> int:
     """How many candidates MaxSim is computed for: as many as asked, never fewer than are returned; 0 for none."""
-    if not request.rerank or not request.fusion.weight(Leg.COLBERT):
-        return 0
-    return max(request.rerank_candidates, request.top_k)
+    return request.window if request.reranks else 0
+
+
+def by_row_group(items: Sequence[T], candidate: Callable[[T], Candidate]) -> dict[tuple[int, int], list[T]]:
+    """Grouped by (part, row group), so that each is read once."""
+    groups: dict[tuple[int, int], list[T]] = {}
+    for item in items:
+        part, group, _ = candidate(item).place
+        groups.setdefault((part, group), []).append(item)
+    return groups
 
 
 def _candidate(block: Block, place: tuple[int, int], i: int) -> Candidate:

@@ -1,7 +1,96 @@
-"""Extractors."""
+"""Which extractors there are."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Any
 
-router = APIRouter(prefix="/v1", tags=["extractors"])
+from pydantic import BaseModel
+
+from producers.http.context import Context, ContextOf
+from producers.http.extractors import NAMES, VERSION, running_model, vector_indexes
+from producers.http.route import router as make_router
+from trivet.resources.refusals import unknown_resource
+from trivet.values import Pipeline
+from trivet.values.requests import Chunking, Outputs
+
+router = make_router("extractors")
+
+
+class ExtractorDescription(BaseModel):
+    """An extractor."""
+
+    feature_extractor_name: str
+    version: str
+    feature_extractor_id: str
+    description: str
+    icon: str = "text"
+    category: str = "text"
+    source: str = "builtin"
+    input_schema: dict[str, Any]
+    output_schema: dict[str, Any]
+    parameter_schema: dict[str, Any]
+    supported_input_types: list[str]
+    max_inputs: dict[str, int]
+    default_parameters: dict[str, Any]
+    required_vector_indexes: list[dict[str, Any]]
+    required_payload_indexes: list[dict[str, Any]]
+    model: str
+    requested_model: str
+
+
+@router.get(
+    "/collections/features/extractors", operation_id="list_feature_extractors", summary="List feature extractors"
+)
+def list_(context: ContextOf) -> list[ExtractorDescription]:
+    """Nobody needs a key for this: Mixpeek's generated client sends none."""
+    return [_described(context, name) for name in NAMES]
+
+
+@router.get(
+    "/collections/features/extractors/{feature_extractor_id}",
+    operation_id="get_feature_extractor",
+    summary="Get a feature extractor",
+)
+def get(context: ContextOf, feature_extractor_id: str) -> ExtractorDescription:
+    """By its id, `text_extractor_v1`, or by its name."""
+    for name in NAMES:
+        if feature_extractor_id in (name, f"{name}_{VERSION}"):
+            return _described(context, name)
+    raise unknown_resource("feature extractor", feature_extractor_id)
+
+
+def _described(context: Context, name: str) -> ExtractorDescription:
+    pipeline = Pipeline(model_id=context.settings.embed_model)
+    model, _ = running_model(context.settings, pipeline)
+    return ExtractorDescription(
+        feature_extractor_name=name,
+        version=VERSION,
+        feature_extractor_id=f"{name}_{VERSION}",
+        description="Cuts text into chunks and embeds each: a dense vector, sparse term weights and ColBERT vectors.",
+        input_schema={"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+        output_schema={
+            "type": "object",
+            "properties": {"text": {"type": "string"}, "text_extractor_v1_embedding": {"type": "array"}},
+        },
+        parameter_schema={
+            "type": "object",
+            "properties": {
+                "model_id": {"type": "string", "default": pipeline.model_id},
+                "split_by": {
+                    "type": "string",
+                    "enum": ["none", "tokens", "markdown", "characters", "words", "sentences", "paragraphs", "pages"],
+                },
+                "chunk_size": {"type": "integer", "minimum": 1},
+                "dtype": {"type": "string", "enum": ["auto", "fp32", "bf16", "fp16", "int8"]},
+                "chunking": Chunking.model_json_schema(),
+                "outputs": Outputs.model_json_schema(),
+            },
+        },
+        supported_input_types=["text", "string", "pdf", "document", "url"],
+        max_inputs={"text": 1},
+        default_parameters={"model_id": pipeline.model_id, "chunking": Chunking().model_dump(mode="json")},
+        required_vector_indexes=[one.index for one in vector_indexes(context.settings, pipeline)],
+        required_payload_indexes=[],
+        model=model,
+        requested_model=pipeline.model_id,
+    )
