@@ -1,4 +1,4 @@
-"""What every route does beside its own work: `Idempotency-Key` on a POST, `ETag` on a GET."""
+"""What every route does beside its own work: the caller first, `Idempotency-Key` on a POST, `ETag` on a GET."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
@@ -26,11 +27,31 @@ _OK = range(200, 300)
 _Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-class Route(APIRoute):
-    """A route with both."""
+class Guarded(APIRoute):
+    """A route that knows who asks before it reads a body: strangers get no validation, and no memory."""
 
     def get_route_handler(self) -> _Handler:
-        """FastAPI's handler, with what comes before and after it."""
+        """FastAPI's handler, after the caller where the route depends on one."""
+        handler = super().get_route_handler()
+        if not _depends_on_caller(self.dependant):
+            return handler
+
+        async def handle(request: Request) -> Response:
+            await run_in_threadpool(caller, request)
+            return await handler(request)
+
+        return handle
+
+
+def _depends_on_caller(dependant: Dependant) -> bool:
+    return dependant.call is caller or any(map(_depends_on_caller, dependant.dependencies))
+
+
+class Route(Guarded):
+    """A route with all of that."""
+
+    def get_route_handler(self) -> _Handler:
+        """The guarded handler, with what comes before and after it."""
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Response:

@@ -24,7 +24,7 @@ _RULES: tuple[tuple[str, str, Scope], ...] = (
     ("DELETE", r"/v1/tasks/\{[a-z_]+\}", Scope.INGEST),
     ("DELETE", r"/v1/buckets/\{[a-z_]+\}/(uploads|batches)/.*", Scope.INGEST),
     # Objects and chunks out.
-    ("DELETE", r"/v1/buckets/\{[a-z_]+\}/objects/.*", Scope.DELETE),
+    ("DELETE", r"/v1/(buckets|collections)/\{[a-z_]+\}/objects/.*", Scope.DELETE),
     ("DELETE POST", r"/v1/collections/\{[a-z_]+\}/documents/.*", Scope.DELETE),
     # What others work with.
     ("POST PUT PATCH DELETE", r"/v1/(buckets|collections|retrievers)(/.*)?", Scope.MANAGE),

@@ -11,12 +11,14 @@ from starlette.concurrency import run_in_threadpool
 from producers.http.caller import CallerOf
 from producers.http.context import Context, ContextOf, context_of
 from producers.http.edge import access
+from producers.http.route import Guarded
 from trivet.errors import HookRefused, UnknownHook
 from trivet.hooks import Hook, Incoming, Ingest, Received
 from trivet.hooks.service import Hooks
 from trivet.ids import redact_url
 
-router = APIRouter(prefix="/v1", tags=["hooks"])
+# Without Idempotency-Key: an answer that holds a secret is kept nowhere.
+router = APIRouter(prefix="/v1", tags=["hooks"], route_class=Guarded)
 
 
 class HookCreate(BaseModel):

@@ -24,6 +24,7 @@ from producers.http.batching import (
 from producers.http.caller import Caller, CallerOf
 from producers.http.collections import agree, kept_of
 from producers.http.context import Context, ContextOf
+from producers.http.edge.quota import charge
 from producers.http.ingesting import IngestBody, take_in, take_in_many
 from producers.http.naming import collection_id, collection_named
 from producers.http.route import key_of, new_id
@@ -142,6 +143,7 @@ def _ingest(context: Context, who: Caller, request: Request, identifier: str, as
     collection = agree(context, collection_named(context, who.namespace, identifier), asked.extractors())
     key = key_of(request)
     where = collection_id(who.namespace, collection.name)
+    charge(context, who, 1 if asked.sources is None else len(asked.sources))
     if asked.source is not None:
         accepted = take_in(context, collection, asked, asked.source, key)
         view = context.ledger.task(accepted.task_id)
@@ -197,7 +199,9 @@ def _trigger(context: Context, who: Caller, request: Request, identifier: str, a
         )
     notes = ("dedup_strategy force: unchanged objects are skipped.",) if asked.dedup_strategy == "force" else ()
     batch_ids, count = [], 0
-    for bucket_id, object_ids in _per_bucket(context, who, wanted, asked.object_ids).items():
+    chosen = _per_bucket(context, who, wanted, asked.object_ids)
+    charge(context, who, sum(map(len, chosen.values())))
+    for bucket_id, object_ids in chosen.items():
         batch_id = new_id(request, "btch", _DIGITS, bucket_id)
         value = KeptBatch(
             created_at=context.clock.now(),

@@ -9,11 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from producers.http.caller import CallerOf
 from producers.http.context import ContextOf
+from producers.http.route import Guarded
 from trivet.errors import Forbidden
 from trivet.keys import EVERY_NAMESPACE, ApiKey, KeyLimits, Scope
 from trivet.keys.service import DEFAULT_SCOPES
 
-router = APIRouter(prefix="/v1", tags=["keys"])
+# Without Idempotency-Key: an answer that holds a secret is kept nowhere.
+router = APIRouter(prefix="/v1", tags=["keys"], route_class=Guarded)
 
 _ID = Field(description="The visible beginning of the key.", examples=["sk_0123456789abcdef"])
 
