@@ -23,6 +23,7 @@ _MOST_BYTES = 64 << 10
 #: Lines of an answer.
 _SHOWN = 100
 _DAY_SECONDS = 86_400
+_SCHEMES = ("https", "http", "s3", "data")
 #: What SNS and others sign once and send again for hours.
 _PATIENT = {"sns": 3600.0}
 #: What is wrong with one action; anything else is wrong with the system, and the sender should try again.
@@ -150,6 +151,6 @@ class Receiver:
 
 
 def _check_scheme(url: str) -> None:
-    """Whoever may sign a delivery may not read this machine's files, whatever the workers are allowed."""
-    if url.strip()[:5].lower() == "file:":
-        raise InvalidRequest("A hook takes no file: URLs.", hint="Use https, http, s3 or data.")
+    """Whoever may sign a delivery may not read this machine's files, nor what others have uploaded."""
+    if url.strip().partition(":")[0].lower() not in _SCHEMES:
+        raise InvalidRequest("A hook takes no URLs of this kind.", hint=f"Use {', '.join(_SCHEMES)}.")

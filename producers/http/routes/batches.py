@@ -19,6 +19,7 @@ from producers.http.buckets import buckets
 from producers.http.caller import Caller, CallerOf
 from producers.http.collections import kept_of
 from producers.http.context import Context, ContextOf
+from producers.http.edge.quota import charge
 from producers.http.naming import collection_id, collection_named
 from producers.http.paging import Page, PageQuery, PageRequest, cursor_to, number_from, page_of
 from producers.http.route import new_id
@@ -177,6 +178,7 @@ def _submitted(
         raise InvalidRequest(
             f"No collection has the bucket {kept.bucket_id} as its source.", hint="Name one in collection_ids."
         )
+    charge(context, who, kept.object_count * len(names))
     return submit(context, who.namespace, batch_id, names)
 
 
