@@ -33,6 +33,8 @@ class Caller:
     scopes: frozenset[str] = frozenset()
     #: Sources that it may ingest per UTC day; 0: any number.
     sources_per_day: int = 0
+    #: Whether every namespace is open to it, and not this one alone.
+    everywhere: bool = True
 
 
 def caller(request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)] = None) -> Caller:
@@ -73,6 +75,7 @@ def _caller(context: Context, key: ApiKey | None, asked: str) -> Caller:
         key.key_id,
         frozenset(key.scopes),
         context.settings.sources_per_day if per_day is None else per_day,
+        key.namespace == EVERY_NAMESPACE,
     )
 
 

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from producers.http.context import Context, ContextOf
+from producers.http.edge import access
 from trivet import __version__
 from trivet.errors import MissingDependency, NotInStore, TrivetError
 from trivet.names import Stage
@@ -32,7 +33,7 @@ class Dependency(BaseModel):
     status: Literal["ok", "missing", "down"]
     required: bool = Field(description="Whether the API is not ready without it.")
     milliseconds: float = Field(description="How long the look at it took.")
-    message: str = ""
+    message: str = Field("", description="Empty where the API asks for keys.")
 
 
 class Ready(BaseModel):
@@ -66,6 +67,9 @@ def ready(context: ContextOf, response: Response) -> Ready:
         },
         "search": _looked(_search, required=False),
     }
+    if access.keys_are_asked_for(context.settings):
+        # Anybody may ask, and a message names hosts.
+        found = {name: each.model_copy(update={"message": ""}) for name, each in found.items()}
     down = any(each.required and each.status != "ok" for each in found.values())
     if down:
         response.status_code = 503

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import Depends
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from producers.http.answers import Deleted, timestamp
-from producers.http.caller import caller
+from producers.http.caller import Caller, CallerOf
 from producers.http.context import Context, ContextOf
 from producers.http.kept import Kept, Shelf
 from producers.http.naming import NAMESPACE, ROOT, namespace_id, namespace_named
 from producers.http.paging import Page, PageQuery, PageRequest, cursor_to, number_from, page_of
 from producers.http.route import router as make_router
-from trivet.errors import Conflict
+from trivet.errors import Conflict, Forbidden
 from trivet.ids import check_name
+from trivet.resources.refusals import unknown_resource
 
 router = make_router("namespaces")
-_HERE = [Depends(caller)]
 
 
 class NamespaceRequest(BaseModel):
@@ -53,9 +52,11 @@ class KeptNamespace(Kept):
     description: str | None = None
 
 
-@router.post("/namespaces", operation_id="create_namespace", summary="Create a namespace", dependencies=_HERE)
-def create(context: ContextOf, asked: NamespaceRequest) -> NamespaceAnswer:
+@router.post("/namespaces", operation_id="create_namespace", summary="Create a namespace")
+def create(context: ContextOf, who: CallerOf, asked: NamespaceRequest) -> NamespaceAnswer:
     """The name becomes part of keys in Redis and on S3: letters, digits, `.`, `_` and `-`."""
+    if not who.everywhere:
+        raise Forbidden("This API key is for one namespace.", hint="Only a key for all namespaces may create one.")
     name = check_name(asked.namespace_name, "Namespace")
     value = KeptNamespace(created_at=context.clock.now(), name=name, description=asked.description)
     kept, new = _shelf(context).make(namespace_id(name), value, name=name)
@@ -64,24 +65,22 @@ def create(context: ContextOf, asked: NamespaceRequest) -> NamespaceAnswer:
     return _answer(context, kept.name, kept)
 
 
-@router.get("/namespaces", operation_id="list_namespaces", summary="List namespaces", dependencies=_HERE)
-def list_by_query(context: ContextOf, asked: PageQuery) -> Page[NamespaceAnswer]:
+@router.get("/namespaces", operation_id="list_namespaces", summary="List namespaces")
+def list_by_query(context: ContextOf, who: CallerOf, asked: PageQuery) -> Page[NamespaceAnswer]:
     """The newest first; the server's own at the end."""
-    return _page(context, asked)
+    return _page(context, who, asked)
 
 
-@router.post("/namespaces/list", operation_id="list_namespaces_post", summary="List namespaces", dependencies=_HERE)
-def list_by_body(context: ContextOf, asked: PageRequest | None = None) -> Page[NamespaceAnswer]:
+@router.post("/namespaces/list", operation_id="list_namespaces_post", summary="List namespaces")
+def list_by_body(context: ContextOf, who: CallerOf, asked: PageRequest | None = None) -> Page[NamespaceAnswer]:
     """The same, asked in a body."""
-    return _page(context, asked or PageRequest())
+    return _page(context, who, asked or PageRequest())
 
 
-@router.get(
-    "/namespaces/{namespace_identifier}", operation_id="get_namespace", summary="Get a namespace", dependencies=_HERE
-)
-def get(context: ContextOf, namespace_identifier: str) -> NamespaceAnswer:
+@router.get("/namespaces/{namespace_identifier}", operation_id="get_namespace", summary="Get a namespace")
+def get(context: ContextOf, who: CallerOf, namespace_identifier: str) -> NamespaceAnswer:
     """By id or by name."""
-    name = namespace_named(context, namespace_identifier)
+    name = _named(context, who, namespace_identifier)
     found = _shelf(context).find(name)
     return _answer(context, name, found[1] if found else None)
 
@@ -90,11 +89,10 @@ def get(context: ContextOf, namespace_identifier: str) -> NamespaceAnswer:
     "/namespaces/{namespace_identifier}",
     operation_id="delete_namespace",
     summary="Delete a namespace",
-    dependencies=_HERE,
 )
-def delete(context: ContextOf, namespace_identifier: str) -> Deleted:
+def delete(context: ContextOf, who: CallerOf, namespace_identifier: str) -> Deleted:
     """Only an empty one: delete its collections and buckets first."""
-    name = namespace_named(context, namespace_identifier)
+    name = _named(context, who, namespace_identifier)
     answer = _answer(context, name, None)
     if answer.collection_count or answer.bucket_count:
         raise Conflict(
@@ -105,11 +103,24 @@ def delete(context: ContextOf, namespace_identifier: str) -> Deleted:
     return Deleted()
 
 
+def _named(context: Context, who: Caller, identifier: str) -> str:
+    """Another namespace is unknown to a key for one. Raises `UnknownResource`."""
+    if identifier in (who.namespace, namespace_id(who.namespace)):
+        return who.namespace
+    if not who.everywhere:
+        raise unknown_resource(NAMESPACE, identifier)
+    return namespace_named(context, identifier)
+
+
 def _shelf(context: Context) -> Shelf[KeptNamespace]:
     return Shelf(context, ROOT, NAMESPACE, KeptNamespace)
 
 
-def _page(context: Context, asked: PageRequest) -> Page[NamespaceAnswer]:
+def _page(context: Context, who: Caller, asked: PageRequest) -> Page[NamespaceAnswer]:
+    if not who.everywhere:
+        found_own = _shelf(context).find(who.namespace)
+        results = [_answer(context, who.namespace, found_own[1] if found_own else None)]
+        return page_of(results, asked.limit, total=1, next_cursor=None)
     shelf, own = _shelf(context), context.settings.namespace
     found, rest = shelf.page(number_from("namespaces", asked.cursor), asked.limit)
     results = [_answer(context, kept.name, kept) for _, kept in found]

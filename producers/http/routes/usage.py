@@ -24,7 +24,7 @@ class UsageAnswer(BaseModel):
     retrievers: int
     batches: int
     tasks: int = Field(description="That have not been retained away.")
-    waiting: dict[str, int] = Field(description="Tasks of all namespaces by state.")
+    waiting: dict[str, int] = Field(description="Tasks of all namespaces by state; for keys of all namespaces alone.")
 
 
 @router.get("/organizations/usage", operation_id="get_usage", summary="How much a namespace has")
@@ -41,5 +41,5 @@ def usage(context: ContextOf, who: CallerOf) -> UsageAnswer:
         retrievers=count(who.namespace, "retriever"),
         batches=count(who.namespace, "batch"),
         tasks=context.ledger.count_tasks(who.namespace),
-        waiting=context.ledger.backlog().states,
+        waiting=context.ledger.backlog().states if who.everywhere else {},
     )
