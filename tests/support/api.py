@@ -76,7 +76,9 @@ def serving(settings: Settings, port: int | None = None) -> Iterator[Api]:
             deadline = time.monotonic() + 90
             while not _answers(http):
                 assert process.poll() is None, f"the API ended:\n{log.read_text(errors='replace')[-8000:]}"
-                assert time.monotonic() < deadline, f"the API does not answer:\n{log.read_text(errors='replace')[-8000:]}"
+                assert time.monotonic() < deadline, (
+                    f"the API does not answer:\n{log.read_text(errors='replace')[-8000:]}"
+                )
                 time.sleep(0.05)
             yield Api(url, http, process)
         finally:
