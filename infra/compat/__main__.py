@@ -22,7 +22,7 @@ from trivet.cli.system import prepare_model
 from trivet.settings import Settings
 from trivet.supervisor import running
 
-FLOWS = ("sdk", "generated", "langchain_store", "mcp", "page")
+FLOWS = ("sdk", "generated", "langchain_store", "mcp_tools", "page")
 _HERE = Path(__file__).parent
 _ALIASES = {"BAAI/bge-m3": "embedded"}
 _SECONDS = 600
