@@ -88,6 +88,9 @@ eval: .venv/.dev model ## Retrieval quality on every set that installs here (Deb
 compat: .venv/.dev model ## Clients that others wrote for Mixpeek, against a Trivet with real workers (FLOWS="sdk page")
 	@.venv/bin/python -m infra.compat $(FLOWS)
 
+typescript: ## Build and test the TypeScript client (needs node and npm)
+	@cd clients/typescript && npm install --no-fund --no-audit --silent && npm test --silent
+
 install: .venv/.runtime ## Make .venv with all that runs Trivet
 
 model: $(MODEL_MADE) ## Build the embedded model
@@ -109,4 +112,4 @@ $(MODEL_MADE): .venv/.runtime $(wildcard trivet/embedded/model*.py trivet/embedd
 	@.venv/bin/python -m trivet.embedded.model $(MODEL)
 	@touch $@
 
-.PHONY: help demo test test-long parity check up down bench bench-encoder bench-gpu bench-embed-stage big faults machine fit-heads evaluate-heads colbert-error eval install model clean compat overhead ledger-scale soak
+.PHONY: help demo test test-long parity check up down bench bench-encoder bench-gpu bench-embed-stage big faults machine fit-heads evaluate-heads colbert-error eval install model clean compat typescript overhead ledger-scale soak
