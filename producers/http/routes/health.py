@@ -43,8 +43,42 @@ class Ready(BaseModel):
     dependencies: dict[str, Dependency]
 
 
-@router.get("/health", operation_id="health", summary="Whether the process answers")
-@router.get("/v1/health", operation_id="health_v1", summary="Whether the process answers")
+class Services(BaseModel):
+    """Mixpeek's names for what answers."""
+
+    cache: bool
+    metadata: bool
+    vector_store: bool
+    object_storage: bool
+    task_queue: bool
+    inference: bool
+
+
+class Health(BaseModel):
+    """Whether all is well, in Mixpeek's shape."""
+
+    status: Literal["OK", "DEGRADED"]
+    data: Services
+
+
+@router.get("/health", operation_id="health", summary="Whether all is well")
+@router.get("/v1/health", operation_id="health_v1", summary="Whether all is well")
+def health(context: ContextOf) -> Health:
+    """Degraded where anything does not answer, workers among it; `/health/ready` says more."""
+    found = _dependencies(context)
+    up = {name: each.status == "ok" for name, each in found.items()}
+    workers = all(up[f"workers_{stage}"] for stage in Stage)
+    services = Services(
+        cache=up["redis"],
+        metadata=up["redis"],
+        vector_store=up["s3"],
+        object_storage=up["s3"],
+        task_queue=up["redis"] and workers,
+        inference=up["workers_embed"],
+    )
+    return Health(status="OK" if all(up.values()) else "DEGRADED", data=services)
+
+
 @router.get("/health/live", operation_id="health_live", summary="Whether the process answers")
 def live() -> Live:
     """Asks nothing of Redis or S3: a restart of this process would not bring those back."""
@@ -59,14 +93,7 @@ def live() -> Live:
 )
 def ready(context: ContextOf, response: Response) -> Ready:
     """Redis and S3 are required; workers and the search packages are told, since without them tasks only wait."""
-    found = {
-        "redis": _looked(lambda: context.ledger.ping(), required=True),
-        "s3": _looked(lambda: _s3(context), required=True),
-        **{
-            f"workers_{stage}": _looked(lambda stage=stage: _workers(context, stage), required=False) for stage in Stage
-        },
-        "search": _looked(_search, required=False),
-    }
+    found = _dependencies(context)
     if access.keys_are_asked_for(context.settings):
         # Anybody may ask, and a message names hosts.
         found = {name: each.model_copy(update={"message": ""}) for name, each in found.items()}
@@ -74,6 +101,17 @@ def ready(context: ContextOf, response: Response) -> Ready:
     if down:
         response.status_code = 503
     return Ready(status="not_ready" if down else "ready", dependencies=found)
+
+
+def _dependencies(context: Context) -> dict[str, Dependency]:
+    return {
+        "redis": _looked(lambda: context.ledger.ping(), required=True),
+        "s3": _looked(lambda: _s3(context), required=True),
+        **{
+            f"workers_{stage}": _looked(lambda stage=stage: _workers(context, stage), required=False) for stage in Stage
+        },
+        "search": _looked(_search, required=False),
+    }
 
 
 def _looked(look: Callable[[], object], *, required: bool) -> Dependency:
