@@ -138,7 +138,9 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def _other(request: Request, error: Exception) -> JSONResponse:
         log.error("request.failed", path=request.url.path, error=type(error).__name__, exc_info=error)
-        return answer(500, f"Trivet met an error of its own ({type(error).__name__}).", "internal")
+        # This answer passes nothing that would add headers.
+        headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+        return answer(500, f"Trivet met an error of its own ({type(error).__name__}).", "internal", headers=headers)
 
 
 def _sentence(error: Any) -> str:
