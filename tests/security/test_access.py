@@ -90,7 +90,8 @@ def test_a_key_cannot_name_another_namespace(guarded: Guarded, alice: Tenant, ma
 def test_lists_hold_ones_own_alone(guarded: Guarded, alice: Tenant, mallory: Tenant) -> None:
     for _, path, operation in guarded.routes():
         if operation["operationId"].startswith("list_") and "{" not in path and path.count("/list") == 0:
-            if operation["operationId"] in PUBLIC:
+            # The audit log has what Mallory has tried, in her own words.
+            if operation["operationId"] in PUBLIC | {"list_audit_log"}:
                 continue
             answer = guarded.ask("GET", path, mallory.key)
             if answer.status_code == 405:
@@ -160,7 +161,7 @@ def test_only_a_whole_key_in_the_right_place_opens(guarded: Guarded, alice: Tena
         {"headers": {"Authorization": f"Bearer {key.split('_')[1]}"}},
         {"headers": {"Authorization": f"Bearer {joined(stranger, secret)}"}},
         {"headers": {"Authorization": f"Bearer {key}, Bearer {key}"}},
-        {"headers": {"Authorization": "Bearer "}},
+        {"headers": {"Authorization": "Bearer"}},
         {"headers": {"X-API-Key": key}},
         {"params": {"api_key": key, "access_token": key, "key": key}},
         {"cookies": {"Authorization": key}},

@@ -180,7 +180,7 @@ def test_errors_tell_no_insides(guarded: Guarded, alice: Tenant) -> None:
     for answer in answers:
         assert answer.status_code < 500, (answer.request.url, answer.text)
         assert not [word for word in inside if word in answer.text], answer.text
-        assert answer.json()["success"] is False
+        assert answer.status_code < 400 or answer.json()["success"] is False
 
 
 def test_health_names_no_hosts_to_strangers(guarded: Guarded) -> None:

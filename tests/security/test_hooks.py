@@ -85,8 +85,10 @@ def test_what_is_forged_is_refused_and_leaves_nothing(sender: Sender, guarded: G
         Incoming(dict.fromkeys(incoming.headers, ""), incoming.body),
         Incoming({name: f"{value}0" for name, value in incoming.headers.items()}, incoming.body),
         Incoming({name: value[:-1] for name, value in incoming.headers.items()}, incoming.body),
-        Incoming({**incoming.headers, "authorization": f"Bearer {alice.key}"}, b"{}" + incoming.body),
     ]
+    if sender.hook.scheme not in ("s3", "eventbridge"):
+        # Where a token is sent, nothing vouches for the body.
+        forged.append(Incoming(incoming.headers, b" " + incoming.body))
     for each in forged:
         assert sender.deliver(each).status_code == 401, each.headers
     after = guarded.ask("GET", "/v1/tasks?limit=1", alice.key).json()["total_count"]

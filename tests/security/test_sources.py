@@ -13,7 +13,7 @@ import pytest
 
 from tests.security.conftest import Guarded, Tenant
 from tests.support.web import Server, answer
-from trivet.errors import SourceRefused, SourceTooLarge, SourceUnavailable
+from trivet.errors import SourceError, SourceRefused, SourceTooLarge, SourceUnavailable
 from trivet.fetch import fetch
 from trivet.hooks.getting import GuardedGetter
 from trivet.settings import Settings
@@ -121,7 +121,7 @@ def test_the_api_itself_fetches_nothing_and_workers_refuse_what_is_inside(
         guarded.ask("POST", f"/v1/collections/{collection}/ingest", alice.key, {"source": {"url": url}})
         blob = {"property": "t", "type": "text", "data": url}
         guarded.ask("POST", f"/v1/buckets/{alice.ids['bucket_identifier']}/objects", alice.key, {"blobs": [blob]})
-        with pytest.raises(SourceRefused):
+        with pytest.raises(SourceError):
             fetch(guarded.settings, url, tmp_path / str(number))
     assert trap.visitors == 0
 

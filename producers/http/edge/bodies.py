@@ -47,6 +47,7 @@ class BodyLimits:
 
         limit = self._limit(scope)
         try:
+            _check_framing(scope)
             declared = _declared(scope)
             if declared is not None and declared > limit:
                 raise _too_large(limit)
@@ -88,6 +89,13 @@ class BodyLimits:
             return message
 
         return counted
+
+
+def _check_framing(scope: Scope) -> None:
+    """A length beside chunks may be read in two ways by two servers (RFC 9112, 6.1)."""
+    names = [name for name, _ in scope["headers"]]
+    if b"transfer-encoding" in names and b"content-length" in names:
+        raise _Refused(HTTPStatus.BAD_REQUEST, "The request says in two ways how long its body is.")
 
 
 def _declared(scope: Scope) -> int | None:
