@@ -74,6 +74,8 @@ class Scheme(Protocol):
 
     #: Whether a hook of it has a secret.
     secret: bool
+    #: How long its senders go on with a delivery that they have signed once, where the setting's window is shorter.
+    patience_seconds: float
 
     def new_secret(self) -> str:
         """A random secret in the scheme's form."""

@@ -65,6 +65,7 @@ class HmacScheme:
     """Senders that are nobody's standard."""
 
     secret = True
+    patience_seconds = 0.0
 
     def __init__(self, getter: Getter | None = None) -> None:
         del getter

@@ -54,6 +54,7 @@ class GitHubScheme:
     """github.com and GitHub Enterprise; `X-Hub-Signature-256` alone counts."""
 
     secret = True
+    patience_seconds = 0.0
 
     def __init__(self, getter: Getter | None = None) -> None:
         del getter

@@ -24,8 +24,6 @@ _MOST_BYTES = 64 << 10
 _SHOWN = 100
 _DAY_SECONDS = 86_400
 _SCHEMES = ("https", "http", "s3", "data")
-#: What SNS and others sign once and send again for hours.
-_PATIENT = {"sns": 3600.0}
 #: What is wrong with one action; anything else is wrong with the system, and the sender should try again.
 _OF_THE_ACTION = (InvalidRequest, UnknownCollection, IdempotencyConflict, SourceError)
 
@@ -55,7 +53,7 @@ class Receiver:
         hook = self.book.hook(hook_id)
         scheme, now = self._scheme(hook.scheme), self.clock.now()
         verified = scheme.verify(hook, incoming, now)
-        window = max(self.settings.hook_window_seconds, _PATIENT.get(hook.scheme, 0.0))
+        window = max(self.settings.hook_window_seconds, scheme.patience_seconds)
         if verified.at is not None and abs(now - verified.at) > window:
             raise stale(window)
         self._admit(hook)

@@ -50,6 +50,7 @@ class SnsScheme:
     """SignatureVersion 2 alone: version 1 is SHA-1. A hook has no secret, so its topics are what it trusts."""
 
     secret = False
+    patience_seconds = 3600.0
 
     def __init__(self, getter: Getter, certificates: Certificates | None = None) -> None:
         self._getter = getter

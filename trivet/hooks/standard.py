@@ -35,6 +35,7 @@ class StandardScheme:
     """Senders after https://www.standardwebhooks.com; options are those of `Mapping`."""
 
     secret = True
+    patience_seconds = 0.0
 
     def __init__(self, getter: Getter | None = None) -> None:
         del getter

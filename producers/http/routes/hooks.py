@@ -21,10 +21,18 @@ from trivet.ids import redact_url
 router = APIRouter(prefix="/v1", tags=["hooks"], route_class=Guarded)
 
 
+#: Read as bytes, since it is verified as such.
+_ANY_BODY = {
+    "requestBody": {
+        "content": {"application/json": {"schema": {}, "example": {"url": "https://example.com/handbook.pdf"}}}
+    }
+}
+
+
 class HookCreate(BaseModel):
     """Who sends, and what it is to mean."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"scheme": "github", "collection": "docs"}})
 
     scheme: str = Field(description="standard, github, s3, sns, eventbridge or hmac.", examples=["github"])
     collection: str = Field(examples=["docs"])
@@ -36,7 +44,7 @@ class HookCreate(BaseModel):
 class HookRotate(BaseModel):
     """Another secret."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"overlap_seconds": 3600}})
 
     secret: str = Field("", max_length=500)
     overlap_seconds: float = Field(86_400.0, ge=0, le=31_536_000)
@@ -100,6 +108,7 @@ class Removed(BaseModel):
     operation_id="receive_hook",
     summary="Take a delivery in (called by the sender)",
     description="Signed as the hook's scheme says; no API key. Sent again, a delivery is known again.",
+    openapi_extra=_ANY_BODY,
 )
 async def receive_hook(hook_id: str, request: Request) -> Received:
     """The body is read once it is known that there is such a hook, and understood once it is verified."""
@@ -140,7 +149,12 @@ def get_hook(hook_id: str, caller: CallerOf, context: ContextOf) -> HookAnswer:
     return HookAnswer(**_shown(_hooks(context, caller).get(hook_id)))
 
 
-@router.post("/hooks/{hook_id}/test", operation_id="test_hook", summary="Say what a delivery would mean")
+@router.post(
+    "/hooks/{hook_id}/test",
+    operation_id="test_hook",
+    summary="Say what a delivery would mean",
+    openapi_extra=_ANY_BODY,
+)
 async def test_hook(hook_id: str, request: Request, caller: CallerOf, context: ContextOf) -> HookTest:
     """The request's body is the payload, as the sender would send it; where it is empty, one that shows the most."""
     hooks = _hooks(context, caller)

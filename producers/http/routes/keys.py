@@ -23,7 +23,7 @@ _ID = Field(description="The visible beginning of the key.", examples=["sk_01234
 class KeyCreate(BaseModel):
     """What a new key may do."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"name": "web app", "scopes": ["ingest"]}})
 
     name: str = Field("", max_length=100, examples=["web app"])
     scopes: list[Scope] = Field(list(DEFAULT_SCOPES), min_length=1, max_length=len(Scope))
@@ -35,7 +35,7 @@ class KeyCreate(BaseModel):
 class KeyRotate(BaseModel):
     """How long the secret before goes on."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"overlap_seconds": 3600}})
 
     overlap_seconds: float = Field(86_400.0, ge=0, le=31_536_000)
 
