@@ -164,7 +164,7 @@ def test_only_a_whole_key_in_the_right_place_opens(guarded: Guarded, alice: Tena
         {"headers": {"Authorization": "Bearer"}},
         {"headers": {"X-API-Key": key}},
         {"params": {"api_key": key, "access_token": key, "key": key}},
-        {"cookies": {"Authorization": key}},
+        {"headers": {"Cookie": f"Authorization={key}; api_key={key}"}},
     ]
     for how in wrong:
         assert guarded.ask("GET", "/v1/buckets", **how).status_code == 401, how
