@@ -19,7 +19,7 @@ from trivet.ids import digest
 from trivet.stores.layout import upload_key
 
 router = make_router("uploads")
-_EXAMPLE = {"filename": "report.pdf", "content_type": "application/pdf"}
+_EXAMPLE: dict[str, Any] = {"filename": "report.pdf", "content_type": "application/pdf"}
 
 
 class UploadRequest(BaseModel):
