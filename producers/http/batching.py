@@ -164,7 +164,7 @@ def standing(context: Context, namespace: str, batch_id: str, batch: KeptBatch) 
     items = list(items_of(context, namespace, batch_id))
     task_ids = [item.task_id for item in items if item.task_id]
     states = context.ledger.states(task_ids)
-    counts: Counter[str] = Counter(states[task_id] if task_id in states else "unknown" for task_id in task_ids)
+    counts: Counter[str] = Counter(states.get(task_id, "unknown") for task_id in task_ids)
     counts["refused"] = len(items) - len(task_ids)
     counts = +counts
     found = Standing(_status(counts), dict(counts), len(items))

@@ -65,7 +65,7 @@ class UploadAnswer(BaseModel):
 class ConfirmRequest(BaseModel):
     """That the bytes are there."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", json_schema_extra={"example": {}})
 
     etag: str | None = Field(None, max_length=200)
     file_size_bytes: int | None = Field(None, ge=1)
