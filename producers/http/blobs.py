@@ -28,7 +28,7 @@ _MEDIA_TYPES = {
 }
 _URL = re.compile(r"(?i)((https?|s3)://|(file|upload):)\S+")
 _SCHEMES_REFUSED = re.compile(r"(?i)(file|upload):")
-_EXAMPLE = {"property": "content", "type": "text", "data": "https://example.com/report.pdf"}
+_EXAMPLE: dict[str, Any] = {"property": "content", "type": "text", "data": "https://example.com/report.pdf"}
 
 
 class Blob(BaseModel):

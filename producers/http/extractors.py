@@ -32,7 +32,7 @@ _WITHOUT_EFFECT = {
     "source_type": "the source says itself what it is",
 }
 _OWN = frozenset({"revision", "dtype", "chunking", "outputs"})
-_EXAMPLE = {"name": "text_embedding", "version": "v1", "params": {"model_id": "BAAI/bge-m3"}}
+_EXAMPLE: dict[str, Any] = {"name": "text_embedding", "version": "v1", "params": {"model_id": "BAAI/bge-m3"}}
 
 
 class ExtractorRequest(BaseModel):
@@ -95,7 +95,7 @@ def pipeline_of(extractor: ExtractorRequest) -> tuple[Pipeline, tuple[str, ...]]
         if value not in ("", 0, False, [], {}):
             notes.append(f"{name} has no effect: {_WITHOUT_EFFECT.get(name, 'it is not known here')}.")
     try:
-        return Pipeline(extractor=extractor.name, version=VERSION, **chosen), tuple(notes)  # type: ignore[arg-type]
+        return Pipeline(extractor=extractor.name, version=VERSION, **chosen), tuple(notes)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -120,7 +120,7 @@ def _chunking(asked: dict[str, Any]) -> tuple[Chunking, list[str]]:
         raise InvalidRequest(
             f"split_by is {str(unit)[:40]!r}.", hint=f"Use none, tokens, markdown, {', '.join(_TOKENS_PER)}."
         )
-    tokens = round((size or 1) * _TOKENS_PER[unit]) if size else Chunking().target_tokens
+    tokens = round(size * _TOKENS_PER[unit]) if size else Chunking().target_tokens
     made = _sized(tokens)
     return made, [f"split_by {unit} is carried out in tokens: about {made.target_tokens} in a chunk."]
 

@@ -23,7 +23,7 @@ from trivet.ledger.redis_holding import RedisHolding
 from trivet.values import Collection
 
 router = make_router("collections")
-_EXAMPLE = {
+_EXAMPLE: dict[str, Any] = {
     "collection_name": "reports",
     "source": {"type": "bucket", "bucket_ids": ["bkt_0123456789"]},
     "feature_extractor": {

@@ -18,7 +18,7 @@ from producers.http.searching import ExecuteAnswer, KeptRetriever, check_stages,
 from trivet.errors import InvalidRequest
 
 router = make_router("retrievers")
-_STAGES = [
+_STAGES: list[dict[str, Any]] = [
     {
         "stage_name": "search",
         "config": {
@@ -36,7 +36,7 @@ _STAGES = [
         },
     }
 ]
-_EXAMPLE = {
+_EXAMPLE: dict[str, Any] = {
     "retriever_name": "reports-search",
     "stages": _STAGES,
     "collection_identifiers": ["reports"],
