@@ -21,6 +21,26 @@ PUBLIC = {
     # Signed by its sender.
     "receive_hook",
 }
+#: A search whose collections are still to be named.
+SEARCH = {
+    "stages": [
+        {
+            "stage_name": "s",
+            "config": {
+                "stage_id": "feature_search",
+                "parameters": {
+                    "searches": [
+                        {
+                            "feature_uri": "mixpeek://text_extractor@v1/baai_bge_m3_v1",
+                            "query": {"input_mode": "text", "value": "secret"},
+                        }
+                    ]
+                },
+            },
+        }
+    ],
+    "inputs": {"query": "secret"},
+}
 _NOBODYS = {"namespace_identifier": "ns_0000000000", "task_id": "task_" + "0" * 32, "key_id": "sk_" + "0" * 16}
 
 
@@ -120,10 +140,26 @@ def test_one_cannot_point_to_anothers_objects_in_a_body(guarded: Guarded, alice:
             {"blobs": [{"property": "t", "type": "text", "upload_id": hers["upload_id"]}]},
         ),
         (f"/v1/collections/{mallory.ids['collection_identifier']}/trigger", {"object_ids": [hers["object_id"]]}),
+        (
+            f"/v1/collections/{mallory.ids['collection_identifier']}/trigger",
+            {"include_buckets": [hers["bucket_identifier"]]},
+        ),
+        ("/v1/retrievers/execute", {**SEARCH, "collection_identifiers": [hers["collection_identifier"]]}),
         ("/v1/hooks", {"scheme": "hmac", "collection": hers["collection_identifier"]}),
     ):
         answer = guarded.ask("POST", path, mallory.key, body)
         assert answer.status_code in (400, 404, 422), (path, answer.status_code, answer.text)
+
+
+@pytest.mark.parametrize("name", ["../../alice/x", "/etc/passwd", "..%2f..%2falice", "a/../../b", "x\\..\\y"])
+def test_no_name_of_an_upload_leads_out_of_its_bucket(guarded: Guarded, mallory: Tenant, name: str) -> None:
+    path = f"/v1/buckets/{mallory.ids['bucket_identifier']}/uploads"
+    made = guarded.ask("POST", path, mallory.key, {"filename": name, "content_type": "text/plain"})
+    assert made.status_code in (200, 201, 400, 422)
+    if made.is_success:
+        key, signed = made.json()["s3_key"], made.json()["presigned_url"]
+        assert "mallory" in key.split("/")
+        assert not [word for word in ("..", "alice", "passwd", "%2f") if word in key + signed.partition("?")[0]]
 
 
 def test_the_same_idempotency_key_of_two_tenants_is_two(guarded: Guarded, alice: Tenant, mallory: Tenant) -> None:
