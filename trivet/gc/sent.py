@@ -11,7 +11,7 @@ from trivet.ids import check_name
 from trivet.resources import Resources, open_resources
 from trivet.stores.layout import top, uploads
 
-#: Folder of content that belongs to no object of a bucket; it is named by its hash, and written anew when it comes again.
+#: Folder of content that belongs to no object of a bucket. It is named by its hash: what comes again is written anew.
 LOOSE = "-"
 
 
