@@ -42,6 +42,11 @@ _EXAMPLE: dict[str, Any] = {
     "collection_identifiers": ["reports"],
     "input_schema": {"query": {"type": "text"}},
 }
+_AD_HOC: dict[str, Any] = {
+    "stages": _STAGES,
+    "collection_identifiers": ["reports"],
+    "inputs": {"query": "leader"},
+}
 
 
 class RetrieverRequest(BaseModel):
@@ -127,12 +132,7 @@ class ExecuteRequest(BaseModel):
 class AdHocRequest(ExecuteRequest):
     """A pipeline that is not kept, and what to search for."""
 
-    model_config = ConfigDict(
-        extra="ignore",
-        json_schema_extra={
-            "example": {"stages": _STAGES, "collection_identifiers": ["reports"], "inputs": {"query": "leader"}}
-        },
-    )
+    model_config = ConfigDict(extra="ignore", json_schema_extra={"example": _AD_HOC})
 
     stages: list[dict[str, Any]] = Field(min_length=1, max_length=20)
     collection_identifiers: list[str] = Field(
