@@ -89,7 +89,17 @@ def _described(context: Context, name: str) -> ExtractorDescription:
         supported_input_types=["text", "string", "pdf", "document", "url"],
         max_inputs={"text": 1},
         default_parameters={"model_id": pipeline.model_id, "chunking": Chunking().model_dump(mode="json")},
-        required_vector_indexes=[one.index for one in vector_indexes(context.settings, pipeline)],
+        required_vector_indexes=[
+            {
+                "feature_uri": one.feature_uri,
+                "name": one.name,
+                "description": one.index["description"],
+                # Mixpeek's word for one index, beside one of several in one.
+                "type": "single",
+                "index": one.index,
+            }
+            for one in vector_indexes(context.settings, pipeline)
+        ],
         required_payload_indexes=[],
         model=model,
         requested_model=pipeline.model_id,
