@@ -250,6 +250,19 @@ def test_guessing_is_slowed_down_by_address_and_locks_nobody_out(guarded: Guarde
     limiter.close()
 
 
+def test_the_clients_of_the_library_bring_their_keys(guarded: Guarded, alice: Tenant, mallory: Tenant) -> None:
+    from trivet import Trivet
+    from trivet.errors import TrivetError
+
+    task = Trivet(guarded.api.url, api_key=alice.key).ingest("https://example.com/by-client.pdf", collection="docs")
+    assert guarded.ask("GET", f"/v1/tasks/{task.task_id}", alice.key).status_code == 200
+    for key in (None, "sk_nonsense", guarded.key("alice", "read")):
+        with pytest.raises(TrivetError):
+            Trivet(guarded.api.url, api_key=key).ingest("https://example.com/b.pdf", collection="docs")
+    with pytest.raises(TrivetError):
+        Trivet(guarded.api.url, api_key=mallory.key).task(task.task_id).status()
+
+
 # ------------------------------------------------------------ API3: properties
 
 

@@ -90,6 +90,11 @@ def test_a_web_page_cannot_use_an_open_api(open_api: Api, origin: str) -> None:
         assert open_api.http.post("/v1/buckets/list", headers=headers, **how).status_code == 403  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("header", ["8.8.8.8", "10.0.0.1", "2001:db8::1"])
+def test_what_a_proxy_hands_on_from_elsewhere_is_refused_by_an_open_api(open_api: Api, header: str) -> None:
+    assert open_api.http.get("/v1/buckets", headers={"X-Forwarded-For": header}).status_code == 403
+
+
 def test_the_page_of_the_docs_may_use_it(open_api: Api) -> None:
     assert open_api.http.get("/v1/buckets", headers={"Origin": open_api.url}).status_code == 200
 

@@ -112,6 +112,18 @@ def test_a_body_at_the_limit_is_read(guarded: Guarded, alice: Tenant) -> None:
     assert over.status_code == 413
 
 
+def test_an_upload_may_be_as_large_as_a_source_and_nothing_else(guarded: Guarded, alice: Tenant) -> None:
+    path = f"/v1/buckets/{alice.ids['bucket_identifier']}/objects"
+    content = b"x" * (2 * MAX_BODY)
+    sent = guarded.ask("POST", f"{path}/upload", alice.key, files={"file": ("a.txt", content, "text/plain")})
+    assert sent.is_success, sent.text
+    for where, key in ((path, alice.key), ("/v1/buckets", alice.key), ("/v1/keys", alice.key)):
+        how = {"content": content, "headers": {"Content-Type": "application/json"}}
+        assert guarded.ask("POST", where, key, **how).status_code == 413, where
+    multipart = {"content": content, "headers": {"Content-Type": "multipart/form-data; boundary=x"}}
+    assert guarded.ask("POST", "/v1/buckets", alice.key, **multipart).status_code == 413
+
+
 def test_a_body_that_never_comes_is_given_up(guarded: Guarded, alice: Tenant) -> None:
     with closing(Wire(guarded)) as wire:
         wire.send(head_of("POST", "/v1/buckets", alice.key, "Content-Length: 100", "Content-Type: application/json"))
