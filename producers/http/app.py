@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from producers.http import errors
 from producers.http.context import Context
+from producers.http.described import describe
 from producers.http.routes import ROUTERS
 from trivet import __version__
 from trivet.settings import Settings
@@ -35,4 +36,5 @@ def create_app(settings: Settings) -> FastAPI:
     errors.install(app)
     for router in ROUTERS:
         app.include_router(router, responses=errors.RESPONSES)
+    describe(app)
     return app
