@@ -210,7 +210,8 @@ def request_of(context: Context, collection: Collection, object_id: str, kept: K
     """The ingest request of an object. Raises `UnknownResource`, and `InvalidRequest` where it lacks the blob."""
     if kept is None:
         raise unknown_resource("object", object_id)
-    wanted = kept_of(context, collection.namespace, collection).extractors[0].blob_property()
+    extractors = kept_of(context, collection.namespace, collection).extractors
+    wanted = next((found for one in extractors if (found := one.blob_property())), "")
     blob = kept.blob_for(wanted)
     if blob is None:
         have = ", ".join(one.property for one in kept.blobs)

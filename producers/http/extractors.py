@@ -5,11 +5,13 @@ Mixpeek's `text_extractor` and the product page's `text_embedding` are two names
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from trivet.errors import InvalidRequest, ModelInvalid, ModelUnavailable
+from trivet.extractors import EXTRACTORS, check_extractors
 from trivet.ids import digest
 from trivet.settings import Settings
 from trivet.values import Pipeline
@@ -31,7 +33,7 @@ _WITHOUT_EFFECT = {
     "embedding_task": "the model's own prompts are used",
     "source_type": "the source says itself what it is",
 }
-_OWN = frozenset({"revision", "dtype", "chunking", "outputs"})
+_OWN = frozenset({"revision", "dtype", "chunking", "outputs", "also"})
 _EXAMPLE: dict[str, Any] = {"name": "text_embedding", "version": "v1", "params": {"model_id": "BAAI/bge-m3"}}
 
 
@@ -68,6 +70,22 @@ class ExtractorRequest(BaseModel):
         return ""
 
 
+def pipeline_of_all(extractors: Sequence[ExtractorRequest]) -> tuple[Pipeline, tuple[str, ...]]:
+    """The pipeline of a text extractor and any that work alongside it. Raises `InvalidRequest` as below."""
+    embedding = [one for one in extractors if one.name not in EXTRACTORS]
+    if len(embedding) != 1:
+        raise InvalidRequest(
+            f"A collection has one text extractor, and {len(embedding)} were given.",
+            hint=f"Alongside it there may be {', '.join(EXTRACTORS)}.",
+        )
+    also = check_extractors(one.name for one in extractors if one.name in EXTRACTORS)
+    for one in extractors:
+        if one.name in EXTRACTORS and one.version != VERSION:
+            raise InvalidRequest(f"{one.name} has no version {one.version[:20]!r}.", hint=f"Use {VERSION}.")
+    pipeline, notes = pipeline_of(embedding[0])
+    return pipeline.model_copy(update={"also": check_extractors((*pipeline.also, *also))}), notes
+
+
 def pipeline_of(extractor: ExtractorRequest) -> tuple[Pipeline, tuple[str, ...]]:
     """The pipeline, and a sentence for each parameter that is carried out otherwise than asked.
 
@@ -76,7 +94,7 @@ def pipeline_of(extractor: ExtractorRequest) -> tuple[Pipeline, tuple[str, ...]]
     if extractor.name not in NAMES or extractor.version != VERSION:
         raise InvalidRequest(
             f"No extractor is called {extractor.name[:80]!r} in version {extractor.version[:20]!r}.",
-            hint=f"Use one of {', '.join(NAMES)} in version {VERSION}.",
+            hint=f"Use one of {', '.join((*NAMES, *EXTRACTORS))} in version {VERSION}.",
         )
     asked = {name: value for name, value in extractor.asked().items() if value is not None}
     kind = asked.pop("extractor_type", NAMES[0])

@@ -172,6 +172,9 @@ def test_the_description_names_every_operation_with_an_example_and_its_errors(ap
     for method, path, operation in operations:
         assert operation["summary"], path
         assert operation["responses"]["503"]["content"]["application/json"]["schema"], path
+        answers = {code: one for code, one in operation["responses"].items() if code.startswith("2")}
+        assert answers, path
+        assert all("example" in content for one in answers.values() for content in one["content"].values()), path
         body = operation.get("requestBody", {}).get("content", {}).get("application/json")
         if body:
             schema = body["schema"]
