@@ -103,7 +103,7 @@ def create_several(
                 raise
             failed.append({"index": index, "error": str(error), "error_type": error.code})
         else:
-            succeeded.append({"index": index, "object_id": object_id, "status": Status.PENDING})
+            succeeded.append({"index": index, "object_id": object_id, "bucket_id": bucket_id, "status": Status.PENDING})
     return ObjectsAnswer(
         succeeded=succeeded,
         failed=failed,
