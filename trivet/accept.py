@@ -11,7 +11,14 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from trivet.clock import SystemClock
-from trivet.errors import IdempotencyConflict, InvalidRequest, SourceTooLarge, TrivetError, UnknownCollection
+from trivet.errors import (
+    IdempotencyConflict,
+    InvalidRequest,
+    SourceRefused,
+    SourceTooLarge,
+    TrivetError,
+    UnknownCollection,
+)
 from trivet.faults import fault
 from trivet.ids import canonical_url, is_data_url, new_task_id, object_id_for, redact_url
 from trivet.ledger import Accepted, Ledger, NewTask
@@ -81,6 +88,8 @@ def accept(
     if not is_data_url(request.url) and len(request.url) > _MAX_URL:
         raise InvalidRequest(f"The URL has {len(request.url)} characters.", hint=f"At most {_MAX_URL} are allowed.")
     url = canonical_url(request.url)
+    if url.startswith("upload:") and urlsplit(url).netloc != request.namespace:
+        raise SourceRefused(f"The upload is not one of namespace {request.namespace!r}.", hint="Upload it there.")
     shown = redact_url(request.url)
     task = NewTask(
         task_id=task_id or new_task_id(),

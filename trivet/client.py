@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from trivet.accept import accept, parse_request
 from trivet.broker import celery_ringer, make_app
@@ -40,27 +40,39 @@ _MOST_WEIGHT = 1000
 class Trivet:
     """Enqueue sources and follow what becomes of them. Thread-safe; make one per process and keep it.
 
-    Without arguments: as the TRIVET_ variables say, and where they say nothing, the system that `trivet up` has
-    started from the same folder.
+    `url` is that of Redis, or of an API (`trivet serve`), whose key is `api_key`. Without arguments: as the TRIVET_
+    variables say, and where they say nothing, the system that `trivet up` has started from the same folder.
     """
+
+    def __new__(cls, url: str | None = None, **_options: Any) -> Self:
+        """With an http: or https: address, the client over HTTP."""
+        if cls is Trivet and url is not None and url.strip().lower().startswith(("http://", "https://")):
+            from trivet.remote.client import HttpTrivet
+
+            cls = HttpTrivet  # type: ignore[assignment]  # a subclass, as the caller sees it
+        return super().__new__(cls)
 
     def __init__(
         self,
-        redis_url: str | None = None,
+        url: str | None = None,
         *,
         namespace: str | None = None,
+        api_key: str | None = None,
         settings: Settings | None = None,
+        ledger: RedisLedger | None = None,
         clock: Clock | None = None,
     ) -> None:
+        if api_key is not None:
+            raise InvalidRequest("An API key is for an http: or https: address.", hint="Redis has its own in the URL.")
         settings = settings or connected_settings(Settings.load())
-        if redis_url is not None:
-            settings = settings.model_copy(update={"redis_url": redis_url})
+        if url is not None:
+            settings = settings.model_copy(update={"redis_url": url})
         self.settings = settings
         self.namespace = check_name(namespace or settings.namespace, "Namespace")
         self.clock = clock or SystemClock()
         self._searcher: Searcher | None = None
         self._lock = threading.Lock()
-        self._ledger = RedisLedger(settings, celery_ringer(make_app(settings)))
+        self._ledger = ledger or RedisLedger(settings, celery_ringer(make_app(settings)))
 
     # ------------------------------------------------------------ collections
 

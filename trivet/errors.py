@@ -11,12 +11,22 @@
     │   ├── EncoderBroken              the device computes nothing any more: the process must end
     │   ├── NotUnderstood              a newer Trivet has written this work item: another worker may know it
     │   ├── EndpointFailed             a webhook, topic or queue did not take an event
+    │   ├── TooManyRequests            a rate or quota is used up: again after a while
+    │   ├── HookBusy                   the same delivery is being worked on
     │   └── WorkerCrashed              the process that held the lease died
     ├── PermanentError                 trying again cannot help: something must be changed first
     │   ├── InvalidRequest             an argument, payload or setting is wrong
     │   ├── UnknownCollection          the collection was never created
     │   ├── UnknownTask                no task has this id (or its retention is over)
     │   ├── UnknownEndpoint            no endpoint has this id
+    │   ├── UnknownKey                 no API key has this id
+    │   ├── UnknownHook                no hook has this id
+    │   ├── Unauthenticated            no API key that is valid now
+    │   ├── Forbidden                  the API key lacks a scope
+    │   ├── HookRefused                a delivery that is forged, too old, or not for this hook
+    │   ├── UnknownResource            no namespace, bucket, batch, retriever … has this id or name
+    │   ├── AlreadyExists              another one has this name
+    │   ├── Conflict                   what is there now does not allow it
     │   ├── NotRetryable               the task is not one that can be run again
     │   ├── NotConfirmed               so many objects are deleted only on confirmation
     │   ├── IdempotencyConflict        the key was used before with another request
@@ -144,6 +154,31 @@ class EndpointFailed(TransientError):
     code = "endpoint_failed"
 
 
+class TooManyRequests(TransientError):
+    """A rate or a quota is used up; the same request is taken after `retry_after` seconds."""
+
+    code = "too_many_requests"
+    default_hint = "Wait as long as Retry-After says."
+
+    def __init__(self, message: str, *, hint: str = "", retry_after: float = 1.0) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_limited, (self.message, self.hint, self.retry_after)
+
+
+def _rebuild_limited(message: str, hint: str, retry_after: float) -> TooManyRequests:
+    return TooManyRequests(message, hint=hint, retry_after=retry_after)
+
+
+class HookBusy(TransientError):
+    """The same delivery is being worked on by another request."""
+
+    code = "hook_busy"
+    default_hint = "Send it again in a minute; what was done is done once."
+
+
 class WorkerCrashed(TransientError):
     """The process that held the lease died, alone with this work item."""
 
@@ -178,6 +213,57 @@ class UnknownEndpoint(PermanentError):
     """No endpoint has this id."""
 
     code = "unknown_endpoint"
+
+
+class UnknownKey(PermanentError):
+    """No API key has this id, or it was revoked long ago."""
+
+    code = "unknown_key"
+
+
+class UnknownHook(PermanentError):
+    """No hook has this id."""
+
+    code = "unknown_hook"
+
+
+class Unauthenticated(PermanentError):
+    """No API key was sent, or none that is valid now. It never says which of the two, nor what is wrong with it."""
+
+    code = "unauthenticated"
+    default_hint = "Send the header Authorization: Bearer sk_…; a key is made with: trivet keys create"
+
+
+class Forbidden(PermanentError):
+    """The API key is valid and lacks the scope for this."""
+
+    code = "forbidden"
+    default_hint = "Use a key with this scope."
+
+
+class HookRefused(PermanentError):
+    """An incoming delivery that is forged, too old, of another kind, or not for this hook."""
+
+    code = "hook_refused"
+    default_hint = "See that the sender has this hook's secret and that its clock is right."
+
+
+class UnknownResource(PermanentError):
+    """No namespace, bucket, object, upload, batch, document or retriever has this id or name."""
+
+    code = "unknown_resource"
+
+
+class AlreadyExists(PermanentError):
+    """Another one of the same kind has this name."""
+
+    code = "already_exists"
+
+
+class Conflict(PermanentError):
+    """What is there now does not allow it."""
+
+    code = "conflict"
 
 
 class NotRetryable(PermanentError):

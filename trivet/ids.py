@@ -20,7 +20,7 @@ EVENT_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://trivet.dev/events")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _OBJECT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~:@+-]{0,127}")
 #: What a source URL may start with; `trivet.fetch.FETCHERS` has one fetcher for each.
-SCHEMES = ("https", "http", "s3", "data", "file")
+SCHEMES = ("https", "http", "s3", "data", "file", "upload")
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -65,7 +65,7 @@ def canonical_url(url: str) -> str:
     netloc = f"[{host}]" if ":" in host else host
     if port is not None and port != _DEFAULT_PORTS.get(parts.scheme):
         netloc += f":{port}"
-    if parts.scheme == "s3":
+    if parts.scheme in ("s3", "upload"):
         netloc = parts.netloc
     path = quote(parts.path, safe="/%:@!$&'()*+,;=~-._") or ("/" if parts.scheme in ("http", "https") else "")
     return urlunsplit((parts.scheme, netloc, path, parts.query, ""))

@@ -59,6 +59,8 @@ _ASSIGNED = re.compile(
     r"[\"']?\s?[=:]\s?[\"']?)[^\s\"',;&}\])]+",
     re.IGNORECASE,
 )
+#: API keys, which keep the part that may be shown, and secrets of webhooks.
+_OWN = re.compile(r"\b(sk_[0-9a-f]{16})_[0-9a-f]{8,}|\b(whsec)_[A-Za-z0-9+/=]{8,}")
 #: Would move a reader's cursor or colour a terminal; line ends and tabs stay.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -164,6 +166,7 @@ def redact_text(text: str) -> str:
     for pattern in (_AUTHORIZATION, _ASSIGNED):
         text = pattern.sub(lambda found: found[1] + HIDDEN, text)
     text = _BEARER.sub(lambda found: f"{found[1]} {HIDDEN}", text)
+    text = _OWN.sub(lambda found: f"{found[1] or found[2]}_{HIDDEN}", text)
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -140,6 +140,29 @@ class Settings(BaseSettings):
     #: Attempts that the log of one endpoint keeps.
     delivery_log_length: int = Field(1000, ge=1)
 
+    #: Mixed into the hash of every API key: who reads or writes Redis but not this can neither check nor make keys.
+    #: Changing it ends all keys.
+    key_pepper: SecretStr = SecretStr("")
+    #: Requests that a key may send, where the key itself says nothing: so many per minute, so many at once.
+    rate_per_minute: int = Field(600, ge=1)
+    rate_burst: int = Field(120, ge=1)
+    #: Sources that a key may ingest per UTC day, where the key itself says nothing; 0: any number.
+    sources_per_day: int = Field(0, ge=0)
+    #: Requests without a valid key that one address may send per minute.
+    unauthenticated_per_minute: int = Field(60, ge=1)
+    #: Deliveries that one hook takes per minute.
+    hook_rate_per_minute: int = Field(1200, ge=1)
+    #: How far the signed time of a delivery may be from now.
+    hook_window_seconds: float = Field(300.0, gt=0)
+    #: How long a delivery is known again; GitHub lets one be sent again for three days.
+    hook_memory_days: float = Field(7.0, gt=0)
+    #: Bytes of one delivery.
+    hook_max_bytes: int = Field(8 << 20, ge=1024)
+    #: Actions of one delivery.
+    hook_most_actions: int = Field(5000, ge=1)
+    #: Entries that the audit log of one namespace keeps, about.
+    audit_log_length: int = Field(10_000, ge=1)
+
     #: How often what nobody refers to is removed from S3.
     gc_seconds: float = Field(3600.0, gt=0)
     #: Age before something on S3 that no manifest lists counts as left over.
@@ -165,6 +188,20 @@ class Settings(BaseSettings):
     stop_seconds: float = Field(30.0, gt=0)
     #: A file that a worker process makes when it takes work.
     ready_file: Path | None = None
+
+    #: Where `trivet serve` listens.
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(8000, ge=0, le=65535)
+    #: auto: requests need an API key unless the API listens on a loopback address alone; always; or never, which is
+    #: refused for any other address.
+    api_keys: Literal["auto", "always", "never"] = "auto"
+    #: Web pages that may call the API from a browser, such as https://app.example.com.
+    api_origins: tuple[str, ...] = ()
+    #: Bytes of a request's body; of an upload, source_max_bytes count.
+    api_max_body_bytes: int = Field(16 << 20, ge=1024)
+    #: How long a body may take, and how many bytes per second it must have beyond that.
+    api_body_seconds: float = Field(20.0, gt=0)
+    api_body_rate: int = Field(32 << 10, ge=1)
 
     log_level: str = "INFO"
     log_json: bool = False

@@ -23,7 +23,9 @@ from trivet.cli import (
     endpoints,
     evaluation,
     events,
+    hooks,
     ingest,
+    keys,
     models,
     repair,
     search,
@@ -46,12 +48,22 @@ from trivet.errors import (
     TrivetError,
     UnknownCollection,
     UnknownEndpoint,
+    UnknownHook,
+    UnknownKey,
     UnknownTask,
 )
 
 OK, FAILED, INVALID, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
-_INVALID = (InvalidRequest, UnknownCollection, UnknownTask, UnknownEndpoint, IdempotencyConflict)
+_INVALID = (
+    InvalidRequest,
+    UnknownCollection,
+    UnknownTask,
+    UnknownEndpoint,
+    UnknownKey,
+    UnknownHook,
+    IdempotencyConflict,
+)
 _UNAVAILABLE = (
     TransientError,
     MissingDependency,
@@ -103,6 +115,8 @@ for _group in (
     deletes,
     events,
     endpoints,
+    hooks,
+    keys,
     search,
     evaluation,
     models,

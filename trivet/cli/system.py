@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     app.command()(down)
     app.command()(status)
     app.command()(worker)
+    app.command()(serve)
 
 
 def up(
@@ -196,4 +197,30 @@ def worker(
         command += ["--concurrency", str(concurrency)]
     os.chdir(root)
     # This process becomes the worker, so that signals and exit status are the worker's own.
+    os.execve(sys.executable, command, environment(settings, os.environ))  # noqa: S606 - no shell is wanted
+
+
+def serve(
+    ctx: typer.Context,
+    host: Annotated[str, typer.Option(help="Address to listen on; else TRIVET_API_HOST, else 127.0.0.1.")] = "",
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Else TRIVET_API_PORT, else 8000.")] = None,
+) -> None:
+    """Serve the HTTP API (in a checkout or image) until stopped."""
+    from importlib.util import find_spec
+
+    from trivet.errors import MissingDependency
+    from trivet.supervisor.roots import find_root
+    from trivet.supervisor.workers import environment
+
+    common: Common = ctx.obj
+    root = find_root()
+    for package in ("fastapi", "uvicorn"):
+        if find_spec(package) is None:
+            raise MissingDependency(f"The API needs the package {package}.", hint="Run: pip install 'trivet[api]'")
+    settings = common.settings()
+    settings = settings.model_copy(update={"state_dir": settings.state_dir.absolute()})
+    command = [sys.executable, "-m", "producers.http", "--host", host or settings.api_host]
+    command += ["--port", str(settings.api_port if port is None else port)]
+    os.chdir(root)
+    # As above: signals and exit status are the server's own.
     os.execve(sys.executable, command, environment(settings, os.environ))  # noqa: S606 - no shell is wanted

@@ -39,9 +39,6 @@ class RedisDeliveries(RedisReader):
         super().__init__(settings, client or connect_exactly(settings))
         self._settings = settings
 
-    def close(self) -> None:
-        self._client.close()
-
     def _run(self, name: str, *arguments: Any, client: Any = None) -> Any:
         if name not in self._scripts:
             common = (resources.files("trivet.ledger") / "lua" / "_common.lua").read_text()

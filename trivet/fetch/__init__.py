@@ -50,6 +50,7 @@ FETCHERS = {
     "s3": "trivet.fetch.s3:S3Fetcher",
     "data": "trivet.fetch.data:DataFetcher",
     "file": "trivet.fetch.file:FileFetcher",
+    "upload": "trivet.fetch.upload:UploadFetcher",
 }
 
 

@@ -23,6 +23,8 @@ from trivet.values import Collection, Event, Spec, TaskState, TaskView
 
 #: Loaded in front of each script, in this order.
 _SHARED = ("_common", "_queues", "_tasks")
+#: Tasks that are looked at in one go.
+_PAGE = 500
 
 
 def socket_seconds(settings: Settings) -> float:
@@ -60,6 +62,10 @@ class RedisReader:
         self._socket_seconds = socket_seconds(settings)
         self._head = (EVENT_NAMESPACE.hex, int(settings.secret_retention_hours * 3_600_000))
         self._scripts: dict[str, Any] = {}
+
+    def close(self) -> None:
+        """Close the connections to Redis."""
+        self._client.close()
 
     # ------------------------------------------------------------ plumbing
 
@@ -122,6 +128,34 @@ class RedisReader:
             found += [v for v in views if collection in (None, v.collection) and state in (None, v.state)]
             start += page
         return found[:limit]
+
+    def task_page(self, namespace: str, *, before: tuple[int, str] | None, limit: int) -> list[TaskView]:
+        """Tasks of a namespace, the newest first: those before a (millisecond, task id), which the last one gives."""
+        key, found = self._key("tasks", namespace), list[TaskView]()
+        most = "+inf" if before is None else str(before[0])
+        start = 0
+        while len(found) < limit:
+            ids = self._do(
+                partial(self._client.zrevrangebyscore, key, most, "-inf", start=start, num=_PAGE, withscores=True)
+            )
+            if not ids:
+                break
+            start += len(ids)
+            ours = [task_id for task_id, at in ids if before is None or (int(at), task_id) < before]
+            found += [view for view in (self._views(ours) if ours else []) if view is not None]
+        return found[:limit]
+
+    def views(self, task_ids: Sequence[str]) -> dict[str, TaskView | None]:
+        """The tasks as they stand; None where one is not known, or no longer."""
+        found: dict[str, TaskView | None] = {}
+        for start in range(0, len(task_ids), _PAGE):
+            page = task_ids[start : start + _PAGE]
+            found |= dict(zip(page, self._views(page), strict=True))
+        return found
+
+    def count_tasks(self, namespace: str) -> int:
+        """Tasks of a namespace that are not yet retained away."""
+        return int(self._do(lambda: self._client.zcard(self._key("tasks", namespace))))
 
     def _views(self, task_ids: Sequence[str]) -> list[TaskView | None]:
         pipe = self._client.pipeline(transaction=False)

@@ -67,6 +67,10 @@ class ObjectStore(Protocol):
         """
         ...
 
+    def upload_url(self, key: str, *, seconds: int) -> str:
+        """A URL that takes one PUT of the key's bytes from whoever has it, for so long."""
+        ...
+
     def delete(self, key: str) -> None:
         """Remove; a key that is not there is no error.
 

@@ -1,6 +1,7 @@
 """The names of all keys on S3, and nothing else does: everything here is a pure function.
 
 {prefix}/ledger.json                                      which ledger belongs to all this
+{prefix}/{namespace}/_uploads/{name}                      what was sent to an API, until it is ingested
 {prefix}/{namespace}/{collection}/
     collection.json                                       its pipeline, as the ledger last had it
     specs/{spec_hash}.json
@@ -36,6 +37,16 @@ def top(settings: Settings) -> str:
 def ledger_mark(settings: Settings) -> str:
     """What says which ledger belongs to all this."""
     return f"{top(settings)}ledger.json"
+
+
+def uploads(settings: Settings, namespace: str) -> str:
+    """Prefix of what was sent to an API. No collection's name begins with an underscore."""
+    return f"{top(settings)}{namespace}/_uploads/"
+
+
+def upload_key(settings: Settings, namespace: str, name: str) -> str:
+    """One upload."""
+    return uploads(settings, namespace) + name
 
 
 @dataclass(frozen=True, slots=True)

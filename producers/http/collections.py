@@ -1,0 +1,127 @@
+"""Collections as the API keeps them: beside the ledger's own record, what that has no use for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from producers.http.context import Context
+from producers.http.extractors import ExtractorRequest, pipeline_of_all
+from producers.http.kept import Kept, Shelf
+from producers.http.naming import collection_id, collection_named
+from trivet.errors import AlreadyExists, Conflict
+from trivet.extractors import EXTRACTORS
+from trivet.ids import check_name
+from trivet.stores.layout import Layout
+from trivet.values import Collection, Pipeline, TaskState
+
+_OPEN = tuple(state for state in TaskState if not state.terminal)
+
+
+class KeptCollection(Kept):
+    """What a request said of a collection, but for the pipeline."""
+
+    name: str
+    description: str | None = None
+    bucket_ids: tuple[str, ...] = ()
+    extractors: tuple[ExtractorRequest, ...] = (ExtractorRequest(),)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    enabled: bool = True
+    #: What is carried out otherwise than asked.
+    notes: tuple[str, ...] = ()
+
+
+def shelf(context: Context, namespace: str) -> Shelf[KeptCollection]:
+    """Those of a namespace."""
+    return Shelf(context, namespace, "collection", KeptCollection)
+
+
+def kept_of(context: Context, namespace: str, collection: Collection) -> KeptCollection:
+    """What is kept of a collection; of one that was made elsewhere, what follows from its pipeline."""
+    found = shelf(context, namespace).find(collection_id(namespace, collection.name))
+    if found is not None:
+        return found[1]
+    pipeline = collection.pipeline
+    extractor = ExtractorRequest(name=pipeline.extractor, params={"model_id": pipeline.model_id})
+    also = (ExtractorRequest(name=name) for name in pipeline.also)
+    return KeptCollection(created_at=0.0, name=collection.name, extractors=(extractor, *also))
+
+
+def make_collection(
+    context: Context, namespace: str, value: KeptCollection, pipeline: Pipeline, *, again: bool
+) -> Collection:
+    """Make a collection. `again`: the request may be a repeated one, and finds what it made.
+
+    Raises `AlreadyExists`.
+    """
+    name = check_name(value.name, "Collection")
+    taken = AlreadyExists(f"A collection called {name!r} exists already.", hint="Use it, or another name.")
+    kept, new = shelf(context, namespace).make(collection_id(namespace, name), value, name=name)
+    # One that died here is gone on with; whoever else came in between has the name.
+    same = kept.model_copy(update={"created_at": value.created_at}) == value
+    if not new and not same:
+        raise taken
+    collection = Collection(namespace=namespace, name=name, pipeline=pipeline)
+    if context.ledger.put_collection(collection, replace=False) or again:
+        return collection_named(context, namespace, name)
+    if new:
+        shelf(context, namespace).delete(collection_id(namespace, name))
+    raise taken
+
+
+def agree(context: Context, collection: Collection, asked: list[ExtractorRequest]) -> Collection:
+    """The collection, with the pipeline that an ingest request names.
+
+    One that has no objects yet takes it over; of one that has, the model stays. Raises `Conflict`.
+    """
+    if not asked:
+        return collection
+    pipeline, _ = pipeline_of_all(asked)
+    given: dict[str, Any] = {}
+    for one in asked:
+        if one.name not in EXTRACTORS:
+            given = one.asked()
+    wanted = {
+        name: getattr(pipeline, name)
+        for name, words in _WORDS.items()
+        if any(given.get(word) is not None for word in words)
+    }
+    if pipeline.also:
+        wanted["also"] = pipeline.also
+    changed = collection.pipeline.model_copy(update=wanted)
+    return collection if changed == collection.pipeline else change_pipeline(context, collection, changed)
+
+
+#: Field of a pipeline → the parameters that say it.
+_WORDS = {
+    "model_id": ("model_id", "embedding_model", "model"),
+    "revision": ("revision",),
+    "dtype": ("dtype",),
+    "chunking": ("chunking", "split_by", "chunk_size"),
+    "outputs": ("outputs",),
+}
+
+
+def change_pipeline(context: Context, collection: Collection, pipeline: Pipeline) -> Collection:
+    """Change it for tasks to come. Raises `Conflict` where the model would change and there are objects."""
+    was = (collection.pipeline.model_id, collection.pipeline.revision)
+    if was != (pipeline.model_id, pipeline.revision) and has_objects(context, collection):
+        raise Conflict(
+            f"Collection {collection.name!r} has objects that {collection.pipeline.model_id} embedded, "
+            f"and {pipeline.model_id} was asked for.",
+            hint="Their vectors cannot be compared: create another collection.",
+        )
+    changed = collection.model_copy(update={"pipeline": pipeline})
+    context.ledger.put_collection(changed, replace=True)
+    return changed
+
+
+def has_objects(context: Context, collection: Collection) -> bool:
+    """Whether anything was ingested, or is on its way."""
+    layout = Layout.of(context.settings, collection.namespace, collection.name)
+    if next(iter(context.store.list(layout.objects(), delimiter="/")), None) is not None:
+        return True
+    return any(
+        context.ledger.tasks(collection.namespace, collection=collection.name, state=state, limit=1) for state in _OPEN
+    )

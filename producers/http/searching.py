@@ -1,0 +1,183 @@
+"""Retrievers as they are kept, and their execution."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from producers.http.context import Context
+from producers.http.documents import DocumentAnswer, of_hit
+from producers.http.extractors import running_model, slug
+from producers.http.kept import Kept, Shelf
+from producers.http.naming import collection_named
+from trivet.errors import InvalidRequest
+from trivet.values import Collection
+
+if TYPE_CHECKING:
+    from trivet.retrieval.searching import Found
+    from trivet.retrieval.stages import StagePlan
+
+#: RRF's constant, for answers of several collections.
+_K = 60.0
+
+
+class KeptRetriever(Kept):
+    """A retriever."""
+
+    retriever_name: str
+    description: str | None = None
+    stages: tuple[dict[str, Any], ...]
+    collection_identifiers: tuple[str, ...] = ()
+    input_schema: dict[str, Any] = Field(default_factory=dict)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+
+
+class ExecuteAnswer(BaseModel):
+    """What was found. `results` is `documents` again: some clients read the one, some the other."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["execution_id", "status", "documents"]})
+
+    retriever_id: str
+    execution_id: str
+    status: str = "completed"
+    documents: list[DocumentAnswer]
+    results: list[DocumentAnswer]
+    pagination: dict[str, Any]
+    stage_statistics: dict[str, Any]
+    budget: dict[str, Any] = Field(default_factory=dict)
+    model: str | None = Field(None, description="The model that encoded the query.")
+    warnings: list[str]
+
+
+def shelf(context: Context, namespace: str) -> Shelf[KeptRetriever]:
+    """The retrievers of a namespace."""
+    return Shelf(context, namespace, "retriever", KeptRetriever)
+
+
+def check_stages(stages: list[dict[str, Any]], input_schema: dict[str, Any]) -> None:
+    """Raises `InvalidRequest` for stages that could never run, with any text as each input."""
+    from trivet.retrieval.stages import read_stages
+
+    read_stages(stages, _Any(dict.fromkeys(input_schema, "text")))
+
+
+class _Any(dict[str, Any]):
+    """Inputs that has a text for every name: what they will be is known when it is executed."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> str:
+        return "text"
+
+
+def execute(
+    context: Context,
+    namespace: str,
+    retriever: KeptRetriever,
+    inputs: dict[str, Any],
+    *,
+    retriever_id: str = "",
+    filters: dict[str, Any] | None = None,
+    size: int | None = None,
+    page: int = 1,
+    return_vectors: bool = False,
+) -> ExecuteAnswer:
+    """Run a pipeline. Raises `InvalidRequest`, `UnknownCollection`, `ModelUnavailable`, `MissingDependency`."""
+    from trivet.retrieval.stages import read_stages
+
+    began = time.monotonic()
+    inner = inputs.get("filters") if isinstance(inputs.get("filters"), dict) else None
+    plan = read_stages(
+        list(retriever.stages),
+        inputs,
+        filters=_both(filters, inner),
+        limit=size,
+        offset=(page - 1) * size if size else 0,
+        return_vectors=return_vectors,
+    )
+    names = plan.collections or retriever.collection_identifiers
+    collections = [collection_named(context, namespace, name) for name in dict.fromkeys(names)]
+    if not collections:
+        collections = context.ledger.collections(namespace)
+    if not collections:
+        raise InvalidRequest("There is no collection to search.", hint="Name one in collection_identifiers.")
+    found = [_search(context, collection, plan) for collection in collections]
+    documents = _merged(found, plan.request.top_k)
+    total = sum(one.result.ranked for one in found)
+    taken = round(1000 * (time.monotonic() - began), 1)
+    end = plan.request.offset + len(documents)
+    return ExecuteAnswer(
+        retriever_id=retriever_id,
+        execution_id=f"exec_{secrets.token_hex(8)}",
+        documents=documents,
+        results=documents,
+        pagination={
+            "method": "offset",
+            "page_number": page,
+            "page_size": plan.request.top_k,
+            "returned": len(documents),
+            "total": total,
+            "has_next": end < total,
+            "has_previous": page > 1,
+        },
+        stage_statistics={"stages": _statistics(found), "total_time_ms": taken},
+        model=", ".join(dict.fromkeys(one.model.name for one in found)),
+        warnings=[*dict.fromkeys(note for one in found for note in one.notes)],
+    )
+
+
+def _both(one: dict[str, Any] | None, other: dict[str, Any] | None) -> dict[str, Any] | None:
+    return {"AND": [one, other]} if one and other else one or other
+
+
+def _search(context: Context, collection: Collection, plan: StagePlan) -> Found:
+    _check_uris(context, collection, plan)
+    return context.searcher.search(collection, plan.queries, plan.request, plan.weights)
+
+
+def _check_uris(context: Context, collection: Collection, plan: StagePlan) -> None:
+    """A URI names the model that was asked for, or the one that runs. Raises `InvalidRequest` for any other."""
+    asked = collection.pipeline.model_id
+    # The last two are of older documentation, which names the extractor's one output so.
+    known = {slug(asked), slug(running_model(context.settings, collection.pipeline)[0])}
+    known |= {"text_embedding", "text_extractor_v1_embedding"}
+    for uri in plan.feature_uris:
+        output = uri.removeprefix("mixpeek://").partition("/")[2]
+        base = output.removesuffix("_sparse").removesuffix("_colbert")
+        if base and base not in known:
+            raise InvalidRequest(
+                f"Collection {collection.name!r} has no feature {uri[:120]!r}.",
+                hint=f"It has mixpeek://text_extractor@v1/{slug(asked)}, and the same with _sparse and _colbert.",
+            )
+
+
+def _merged(found: list[Found], most: int) -> list[DocumentAnswer]:
+    """One list. Scores of several collections cannot be compared, so that these are fused by rank."""
+    if len(found) == 1:
+        (one,) = found
+        return [of_hit(one.collection, hit, one.model.name) for hit in one.hits]
+    ranked = [
+        (1 / (_K + rank), of_hit(one.collection, hit, one.model.name))
+        for one in found
+        for rank, hit in enumerate(one.hits, 1)
+    ]
+    ranked.sort(key=lambda pair: (-pair[0], pair[1].document_id))
+    return [document.model_copy(update={"score": score}) for score, document in ranked[:most]]
+
+
+def _statistics(found: list[Found]) -> dict[str, Any]:
+    return {
+        one.collection.name: {
+            "objects": one.result.stats.objects,
+            "objects_searched": one.result.stats.objects_searched,
+            "documents": one.result.stats.rows,
+            "documents_filtered": one.result.stats.rows_filtered,
+            "seconds": dict(one.result.stats.seconds),
+        }
+        for one in found
+    }

@@ -1,0 +1,42 @@
+"""`Prefer: wait=N` (RFC 7240): answer once the task has ended, or after N seconds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated
+
+import anyio
+from fastapi import Depends, Header, Response
+from starlette.concurrency import run_in_threadpool
+
+#: A proxy in between gives up after a minute or so.
+MOST_SECONDS = 60.0
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 1.0
+_WAIT = re.compile(r"\bwait\s*=\s*\"?(\d{1,6})")
+
+
+def preferred(
+    prefer: Annotated[
+        str | None, Header(description="`wait=N`: answer once it has ended, or after N seconds (60 at most).")
+    ] = None,
+) -> float:
+    """The seconds that a request wants to wait; 0 where it says nothing."""
+    found = _WAIT.search(prefer or "")
+    return min(float(found[1]), MOST_SECONDS) if found else 0.0
+
+
+WaitSeconds = Annotated[float, Depends(preferred)]
+
+
+async def wait_until(ended: Callable[[], bool], seconds: float, response: Response) -> None:
+    """Ask again and again, without holding a thread between; says in the answer that the preference was honoured."""
+    if not seconds:
+        return
+    response.headers["Preference-Applied"] = f"wait={seconds:g}"
+    pause = _FIRST_PAUSE
+    with anyio.move_on_after(seconds):
+        while not await run_in_threadpool(ended):
+            await anyio.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_PAUSE)

@@ -1,0 +1,230 @@
+"""What every route promises: idempotency, cursors, entity tags, one error envelope, one description of it all."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support.api import Api, serving
+from trivet.ledger import open_ledger
+from trivet.settings import Settings
+
+BUCKET = {"bucket_name": "b", "bucket_schema": {"properties": {"content": {"type": "text"}}}}
+
+
+@pytest.fixture
+def place(api: Api) -> dict[str, str]:
+    """Headers of a namespace of its own."""
+    made = api.made("/v1/namespaces", {"namespace_name": f"n{uuid.uuid4().hex[:12]}"})
+    return {"X-Namespace": str(made["namespace_id"])}
+
+
+CREATING: dict[str, dict[str, object]] = {
+    "/v1/buckets": BUCKET,
+    "/v1/collections": {"collection_name": "c"},
+    "/v1/retrievers": {
+        "retriever_name": "r",
+        "stages": [{"type": "feature_search", "query": "{{INPUT.query}}", "limit": 3}],
+    },
+    "/v1/organizations/webhooks": {
+        "webhook_name": "w",
+        "event_types": ["document.created"],
+        "channels": [{"channel": "webhook", "configs": {"url": "https://93.184.216.34/hook"}}],
+    },
+}
+
+
+class TestAnIdempotencyKey:
+    @pytest.mark.parametrize("path", CREATING)
+    def test_gives_the_same_answer_again_and_refuses_another_request(
+        self, api: Api, place: dict[str, str], path: str
+    ) -> None:
+        headers = {**place, "Idempotency-Key": "key-1"}
+        first = api.post(path, CREATING[path], headers=headers)
+        again = api.post(path, CREATING[path], headers=headers)
+        assert first.is_success, first.text
+        assert (again.status_code, again.text) == (first.status_code, first.text)
+        assert again.headers["Idempotency-Replayed"] == "true"
+        other = api.post(path, {**CREATING[path], "description": "another"}, headers=headers)
+        assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_conflict")
+        assert api.get(path, headers=place).json()["total_count"] == 1
+
+    def test_makes_one_thing_of_requests_at_the_same_time(self, api: Api, place: dict[str, str]) -> None:
+        headers = {**place, "Idempotency-Key": "at once"}
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: api.post("/v1/buckets", BUCKET, headers=headers), range(8)))
+        assert {one.status_code for one in answers} <= {200, 409}
+        assert len({one.json()["bucket_id"] for one in answers if one.is_success}) == 1
+        assert api.get("/v1/buckets", headers=place).json()["total_count"] == 1
+
+    def test_of_an_ingest_makes_one_task(self, api: Api, place: dict[str, str]) -> None:
+        api.made("/v1/collections", {"collection_name": "c"}, headers=place)
+        headers = {**place, "Idempotency-Key": "order-1"}
+        body = {"source": {"text": "Once."}}
+        first = api.made("/v1/collections/c/ingest", body, headers=headers)
+        assert api.made("/v1/collections/c/ingest", body, headers=headers) == first
+        many = {"sources": [{"text": f"Text {n}."} for n in range(5)]}
+        several = api.made("/v1/collections/c/ingest", many, headers={**place, "Idempotency-Key": "order-2"})
+        assert api.made("/v1/collections/c/ingest", many, headers={**place, "Idempotency-Key": "order-2"}) == several
+        assert len(api.get("/v1/tasks", headers=place).json()["results"]) == 6
+
+    def test_is_free_again_where_the_request_failed(self, api: Api, place: dict[str, str]) -> None:
+        headers = {**place, "Idempotency-Key": "late"}
+        body = {"source": {"text": "Once."}}
+        assert api.post("/v1/collections/c/ingest", body, headers=headers).status_code == 404
+        api.made("/v1/collections", {"collection_name": "c"}, headers=place)
+        assert api.post("/v1/collections/c/ingest", body, headers=headers).status_code == 202
+
+
+def test_a_list_is_read_page_by_page_and_each_thing_comes_once(api: Api, place: dict[str, str]) -> None:
+    home = api.made("/v1/buckets", BUCKET, headers=place)["bucket_id"]
+    for number in range(7):
+        api.made("/v1/collections", {"collection_name": f"c{number}"}, headers=place)
+        api.made("/v1/collections/c0/ingest", {"source": {"text": f"{number}"}}, headers=place)
+        blob = {"property": "content", "type": "text", "data": f"{number}"}
+        api.made(f"/v1/buckets/{home}/objects", {"blobs": [blob]}, headers=place)
+        api.made(f"/v1/buckets/{home}/batches", {}, headers=place)
+    for path, name, count in (
+        ("/v1/collections", "collection_id", 7),
+        (f"/v1/buckets/{home}/objects", "object_id", 7),
+        (f"/v1/buckets/{home}/batches", "batch_id", 7),
+        ("/v1/tasks", "task_id", 7),
+    ):
+        seen, cursor = [], None
+        while True:
+            page = api.get(path, params={"limit": 3, **({"cursor": cursor} if cursor else {})}, headers=place).json()
+            assert len(page["results"]) <= 3
+            seen += [one[name] for one in page["results"]]
+            cursor = page["pagination"]["next_cursor"]
+            if cursor is None:
+                break
+            wrong = api.get("/v1/buckets", params={"cursor": cursor}, headers=place)
+            assert wrong.status_code == 400
+        assert len(seen) == len(set(seen)) == count, path
+        body = {"page_size": 1000, "note": "no JSON body provided"}
+        assert [one[name] for one in api.made(f"{path}/list", body, headers=place)["results"]] == seen  # type: ignore[attr-defined]
+
+
+def test_what_has_not_changed_is_not_sent_again(api: Api, place: dict[str, str]) -> None:
+    api.made("/v1/collections", {"collection_name": "c"}, headers=place)
+    first = api.get("/v1/collections/c", headers=place)
+    again = api.get("/v1/collections/c", headers={**place, "If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    api.http.patch("/v1/collections/c", json={"description": "new"}, headers=place)
+    changed = api.get("/v1/collections/c", headers={**place, "If-None-Match": first.headers["ETag"]})
+    assert (changed.status_code, changed.json()["description"]) == (200, "new")
+
+
+def test_nothing_of_one_namespace_is_there_in_another(api: Api, place: dict[str, str]) -> None:
+    home = api.made("/v1/buckets", BUCKET, headers=place)["bucket_id"]
+    where = api.made("/v1/collections", {"collection_name": "own"}, headers=place)["collection_id"]
+    task = api.made("/v1/collections/own/ingest", {"source": {"text": "x"}}, headers=place)["task_id"]
+    for path in (f"/v1/buckets/{home}", f"/v1/collections/{where}", "/v1/collections/own", f"/v1/tasks/{task}"):
+        assert api.get(path, headers=place).status_code == 200
+        found = api.get(path)
+        assert (found.status_code, found.json()["error"]["type"]) == (404, "NotFoundError")
+    assert api.get("/v1/buckets", headers={"X-Namespace": "never-made"}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "kind"),
+    [
+        ("GET", "/v1/collections/none", None, 404, "NotFoundError"),
+        ("GET", "/v1/nowhere", None, 404, "NotFoundError"),
+        ("PUT", "/v1/collections", None, 405, "BadRequestError"),
+        ("POST", "/v1/collections", {}, 422, "ValidationError"),
+        ("POST", "/v1/collections", {"collection_name": "a/b"}, 400, "BadRequestError"),
+        ("POST", "/v1/collections", b"{", 422, "ValidationError"),
+        ("GET", "/v1/tasks/task_none", None, 404, "NotFoundError"),
+        ("GET", "/v1/collections?limit=0", None, 422, "ValidationError"),
+        ("GET", "/v1/collections?cursor=%00%ff", None, 400, "BadRequestError"),
+    ],
+)
+def test_every_error_has_the_same_envelope(
+    api: Api, method: str, path: str, body: object, status: int, kind: str
+) -> None:
+    how = {"content": body} if isinstance(body, bytes) else {"json": body} if body is not None else {}
+    headers = {"Content-Type": "application/json"} if isinstance(body, bytes) else {}
+    found = api.http.request(method, path, headers=headers, **how)  # type: ignore[arg-type]  # test input
+    answered = found.json()
+    assert (found.status_code, answered["success"], answered["status"]) == (status, False, status)
+    assert answered["error"]["type"] == kind
+    assert answered["error"]["message"]
+    assert answered["error"]["code"]
+
+
+def test_the_description_names_every_operation_with_an_example_and_its_errors(api: Api) -> None:
+    described = api.get("/openapi.json").json()
+    schemas = described["components"]["schemas"]
+    operations = [
+        (method, path, operation)
+        for path, methods in described["paths"].items()
+        for method, operation in methods.items()
+    ]
+    assert len(operations) > 60
+    names = [operation["operationId"] for _, _, operation in operations]
+    assert len(set(names)) == len(names)
+    for method, path, operation in operations:
+        assert operation["summary"], path
+        assert operation["responses"]["503"]["content"]["application/json"]["schema"], path
+        answers = {code: one for code, one in operation["responses"].items() if code.startswith("2")}
+        assert answers, path
+        assert all("example" in content for one in answers.values() for content in one["content"].values()), path
+        body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+        if body:
+            schema = body["schema"]
+            wanted = [schema, *schema.get("anyOf", [])]
+            named = [schemas[one["$ref"].rsplit("/", 1)[-1]] for one in wanted if "$ref" in one]
+            assert any("example" in one for one in (body, *named)), (method, path)
+
+
+def test_the_api_is_ready_while_all_that_it_needs_answers(api: Api, live: Settings, tmp_path: Path) -> None:
+    found = api.get("/health/ready")
+    assert (found.status_code, found.json()["status"]) == (200, "ready")
+    assert found.json()["dependencies"]["redis"]["status"] == "ok"
+    assert api.get("/v1/health").json()["data"]["object_storage"] is True
+    away = live.model_copy(update={"redis_url": "redis://127.0.0.1:1/0", "state_dir": tmp_path})
+    with serving(away) as alone:
+        assert alone.get("/health/live").status_code == 200
+        down = alone.get("/health/ready")
+        assert (down.status_code, down.json()["dependencies"]["redis"]["status"]) == (503, "down")
+        refused = alone.get("/v1/collections")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "ledger_unavailable")
+        assert refused.headers["Retry-After"]
+
+
+def test_no_accepted_source_is_lost_when_the_api_is_killed_under_load(
+    settings_for: Callable[..., Settings], tmp_path: Path
+) -> None:
+    own = settings_for(tmp_path, "killed", model_aliases={"BAAI/bge-m3": "fake"})
+    accepted: list[str] = []
+    with serving(own) as api:
+        api.made("/v1/collections", {"collection_name": "c"})
+        over = threading.Event()
+
+        def send(number: int) -> None:
+            count = 0
+            while not over.is_set():
+                count += 1
+                try:
+                    done = api.post("/v1/collections/c/ingest", {"source": {"text": f"{number}-{count}"}})
+                    accepted.append(done.json()["task_id"])
+                except Exception:  # noqa: BLE001 - whatever a dead server looks like
+                    return
+
+        with ThreadPoolExecutor(8) as pool:
+            sending = [pool.submit(send, number) for number in range(8)]
+            while len(accepted) < 150:
+                over.wait(0.02)
+            api.kill()
+            over.set()
+            for one in sending:
+                one.result(60)
+    ledger = open_ledger(own)
+    assert len(accepted) >= 150
+    assert [task_id for task_id in accepted if ledger.task(task_id) is None] == []

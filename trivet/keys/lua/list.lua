@@ -1,0 +1,2 @@
+-- ARGV: …, namespace → the ids of its keys
+return present(ARGV[3])

@@ -1,0 +1,2 @@
+local namespace, kind, id = unpack(ARGV)
+return forget(namespace, kind, id)
