@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from typing import Any
 
 import httpx2
@@ -254,13 +255,17 @@ def test_the_clients_of_the_library_bring_their_keys(guarded: Guarded, alice: Te
     from trivet import Trivet
     from trivet.errors import TrivetError
 
-    task = Trivet(guarded.api.url, api_key=alice.key).ingest("https://example.com/by-client.pdf", collection="docs")
+    def client(key: str | None) -> Any:
+        return closing(Trivet(guarded.api.url, api_key=key))
+
+    with client(alice.key) as hers:
+        task = hers.ingest("https://example.com/by-client.pdf", collection="docs")
     assert guarded.ask("GET", f"/v1/tasks/{task.task_id}", alice.key).status_code == 200
     for key in (None, "sk_nonsense", guarded.key("alice", "read")):
-        with pytest.raises(TrivetError):
-            Trivet(guarded.api.url, api_key=key).ingest("https://example.com/b.pdf", collection="docs")
-    with pytest.raises(TrivetError):
-        Trivet(guarded.api.url, api_key=mallory.key).task(task.task_id).status()
+        with client(key) as refused, pytest.raises(TrivetError):
+            refused.ingest("https://example.com/b.pdf", collection="docs")
+    with client(mallory.key) as stranger, pytest.raises(TrivetError):
+        stranger.task(task.task_id).status()
 
 
 # ------------------------------------------------------------ API3: properties
