@@ -82,6 +82,9 @@ listed = documents.list_documents(
 ).results
 texts = sorted(one.additional_properties["text"] for one in listed)
 shown("list_documents", texts == sorted(DOCUMENTS.values()), texts)
+first = documents.list_documents(collection.collection_id, limit=2)
+rest = documents.list_documents(collection.collection_id, cursor=first.pagination.next_cursor)
+shown("list_documents page by page", len(first.results) == 2 and len(rest.results) == len(NAMES) - 2, rest)
 one = documents.get_document(collection.collection_id, listed[0].document_id)
 shown("get_document", one.document_id == listed[0].document_id, one)
 

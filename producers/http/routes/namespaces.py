@@ -12,7 +12,7 @@ from producers.http.caller import caller
 from producers.http.context import Context, ContextOf
 from producers.http.kept import Kept, Shelf
 from producers.http.naming import NAMESPACE, ROOT, namespace_id, namespace_named
-from producers.http.paging import Page, PageQuery, PageRequest, cursor_to, number_from, page_of
+from producers.http.paging import Page, PageBody, PageQuery, PageRequest, cursor_to, number_from, page_of
 from producers.http.route import router as make_router
 from trivet.errors import Conflict
 from trivet.ids import check_name
@@ -71,9 +71,9 @@ def list_by_query(context: ContextOf, asked: PageQuery) -> Page[NamespaceAnswer]
 
 
 @router.post("/namespaces/list", operation_id="list_namespaces_post", summary="List namespaces", dependencies=_HERE)
-def list_by_body(context: ContextOf, asked: PageRequest | None = None) -> Page[NamespaceAnswer]:
+def list_by_body(context: ContextOf, asked: PageBody) -> Page[NamespaceAnswer]:
     """The same, asked in a body."""
-    return _page(context, asked or PageRequest())
+    return _page(context, asked)
 
 
 @router.get(
