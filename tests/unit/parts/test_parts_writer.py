@@ -225,3 +225,18 @@ def test_equal_input_gives_equal_bytes() -> None:
     assert part_bytes(some, legs([4, 4]), spec(), "o", {"a": 1}) == part_bytes(
         some, legs([4, 4]), spec(), "o", {"a": 1}
     )
+
+
+def test_what_other_extractors_say_stands_in_the_metadata_of_each_row() -> None:
+    plain = spec()
+    several = plain.model_copy(
+        update={"pipeline": plain.pipeline.model_copy(update={"also": ("language_extractor", "statistics_extractor")})}
+    )
+    found = [chunk(0, "Guten Tag", language="de"), chunk(1, "1 2")]
+    body = part_bytes(found, legs(lengths(found)), several, "obj_1", {"title": "x"})
+    rows = [dict(row) for row in table(body).column("metadata").to_pylist()]
+    assert [row["title"] for row in rows] == ["x", "x"]
+    assert (rows[0]["language_extractor.language"], rows[0]["language_extractor.script"]) == ("de", "latin")
+    assert rows[1].keys() & {"language_extractor.language", "language_extractor.script"} == set()
+    assert rows[1]["statistics_extractor.digit_share"] == "1.000"
+    assert several.hash != plain.hash
