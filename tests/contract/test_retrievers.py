@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.support.indexed import indexed
 from tests.support.parts import OPTIONS
 from tests.unit.retrieval.world import VOCABULARY, D, World, chunk, model, random_legs, random_query, unit
 from trivet.errors import InvalidRequest
 from trivet.parts.outputs import shaped
 from trivet.retrieval import RETRIEVERS, Leg, QueryLegs, Retriever, SearchRequest, SearchResult
 from trivet.retrieval.exact import ExactRetriever
+from trivet.retrieval.remote import RemoteRetriever
 from trivet.values import Outputs
 
 Find = Callable[..., SearchResult]
@@ -37,19 +41,28 @@ def cut(query: Any, width: int) -> Any:
     return short / np.linalg.norm(short, axis=-1, keepdims=True)
 
 
-@pytest.fixture(params=["exact", "memory"])
-def find(request: pytest.FixtureRequest, world: World) -> Find:
-    def search(query: QueryLegs, collection: str = "docs", namespace: str = "default", **options: Any) -> SearchResult:
-        retriever: Retriever = (
-            world.memory if request.param == "memory" else ExactRetriever(world.store, world.prefix, threads=3)
-        )
-        return retriever.search(namespace, collection, query, SearchRequest.model_validate(options))
+@pytest.fixture(params=["exact", "memory", "index"])
+def find(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Iterator[Find]:
+    made: dict[str, Callable[[], AbstractContextManager[Retriever]]] = {
+        "exact": lambda: nullcontext(ExactRetriever(world.store, world.prefix, threads=3)),
+        "memory": lambda: nullcontext(world.memory),
+        "index": lambda: indexed(world, tmp_path / "index"),
+    }
+    with made[request.param]() as retriever:
 
-    return search
+        def search(
+            query: QueryLegs, collection: str = "docs", namespace: str = "default", **options: Any
+        ) -> SearchResult:
+            return retriever.search(namespace, collection, query, SearchRequest.model_validate(options))
+
+        # MaxSim in the index rounds the query to float16 too: 2^-11 of each number.
+        search.maxsim_error = 1e-3 if request.param == "index" else 1e-5  # type: ignore[attr-defined]
+        yield search
 
 
 def test_every_registered_retriever_can_be_imported() -> None:
-    assert {"exact": f"{ExactRetriever.__module__}:{ExactRetriever.__name__}"} == RETRIEVERS
+    kinds = {"exact": ExactRetriever, "index": RemoteRetriever}
+    assert {name: f"{kind.__module__}:{kind.__name__}" for name, kind in kinds.items()} == RETRIEVERS
 
 
 def test_an_empty_collection_gives_no_hits(find: Find, rng: np.random.Generator) -> None:
@@ -99,7 +112,7 @@ def test_the_score_of_each_leg_is_the_models_definition(find: Find, world: World
         tokens = kept.colbert[kept.colbert_offsets[i] : kept.colbert_offsets[i + 1]].astype(np.float32)
         asked_tokens = cut(query.colbert, tokens.shape[1])
         maxsim = float((asked_tokens @ tokens.T).max(axis=1).mean())
-        assert hit.colbert.score == pytest.approx(maxsim, abs=1e-5 if exact else 1e-2)
+        assert hit.colbert.score == pytest.approx(maxsim, abs=find.maxsim_error if exact else 1e-2)
     for leg in ("dense", "sparse", "colbert"):
         ranked = sorted((found.rank, -found.score) for hit in result.hits if (found := getattr(hit, leg)).rank)
         assert [rank for rank, _ in ranked] == list(range(1, len(ranked) + 1))

@@ -57,13 +57,16 @@ def search(
     rerank: Annotated[bool, typer.Option("--rerank/--no-rerank", help="Score the best by MaxSim too.")] = True,
     language: Annotated[list[str] | None, typer.Option(help="Only chunks in this language, such as de.")] = None,
     object_id: Annotated[list[str] | None, typer.Option(help="Only chunks of this object.")] = None,
+    retriever: Annotated[
+        str, typer.Option(help="auto, index, or exact (reads the Parquet files); else TRIVET_RETRIEVER.")
+    ] = "",
     explain: Annotated[
         bool, typer.Option("--explain", help="Show each leg's score and rank, which words matched, and what was read.")
     ] = False,
     json_: JsonFlag = False,
 ) -> None:
-    """Search a collection with all three legs: exact, over the committed Parquet."""
-    from trivet.retrieval import Filters, Fusion, SearchRequest, open_retriever
+    """Search a collection with all three legs: in the index where there is one, else exact over the Parquet."""
+    from trivet.retrieval import Filters, Fusion, SearchRequest, choose_retriever, open_retriever
     from trivet.retrieval.explaining import explain as explained
     from trivet.retrieval.query import QueryEncoder
 
@@ -81,15 +84,17 @@ def search(
         client.settings, pipeline.model_id, revision=pipeline.revision, backend=client.settings.encoder_backend
     )
     encoded = encoder.encode(query)
-    retriever = open_retriever(client.settings)
-    result = retriever.search(client.namespace, collection, encoded.legs, request)
-    whys = explained(retriever, client.namespace, encoder.tokenizer, encoded, result.hits) if explain else None
+    chosen = choose_retriever(client.settings, retriever)
+    searcher = open_retriever(client.settings, chosen)
+    result = searcher.search(client.namespace, collection, encoded.legs, request)
+    whys = explained(searcher, client.namespace, encoder.tokenizer, encoded, result.hits) if explain else None
     notes = (*encoded.notes, *result.stats.notes)
     if json_:
         print_json(
             {
                 "query": query,
                 "model": encoder.identity.name,
+                "retriever": chosen,
                 "request": request.model_dump(mode="json"),
                 "hits": _hits_json(result, whys),
                 "stats": asdict(result.stats) | {"seconds": dict(result.stats.seconds)},
@@ -101,7 +106,7 @@ def search(
     for note in notes:
         say(note)
     if explain:
-        _print_stats(result, request, encoder.identity.name)
+        _print_stats(result, request, encoder.identity.name, chosen)
 
 
 def parse_weights(text: str) -> dict[str, float]:
@@ -170,11 +175,12 @@ def _leg(score: LegScore | None) -> str:
     return f"{score.score:.3f}" + (f" (#{score.rank})" if score.rank else "")
 
 
-def _print_stats(result: SearchResult, request: SearchRequest, model: str) -> None:
+def _print_stats(result: SearchResult, request: SearchRequest, model: str, retriever: str) -> None:
     stats = result.stats
     steps: dict[str, Any] = {step: f"{seconds * 1000:.0f} ms" for step, seconds in stats.seconds.items()}
     rows = [
         ("model", model),
+        ("retriever", retriever),
         ("fusion", f"{request.fusion.method} {', '.join(f'{leg}={w:g}' for leg, w in request.fusion.weights.items())}"),
         ("objects", f"{stats.objects_searched} of {stats.objects} searched"),
         ("chunks", f"{stats.rows:,} scored, {stats.rows_reranked} by MaxSim, {stats.rows_filtered} filtered out"),

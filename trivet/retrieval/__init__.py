@@ -1,9 +1,10 @@
 """Retrieval: the seam, its values, and its registry.
 
 A retriever scores a query's three legs against the committed chunks of one collection, fuses them and reranks by
-MaxSim. `exact` reads the Parquet parts themselves, `memory` is its twin; both pass
-`tests/contract/test_retrievers.py`. Scores are those of `trivet.retrieval.scores`, fusion is `trivet.retrieval.fusion`,
-what a filter lets through `trivet.retrieval.filters`, which part of a ranking is returned `trivet.retrieval.paging`.
+MaxSim. `exact` reads the Parquet parts themselves, `memory` is its twin, `index` asks the process that owns the index;
+all pass `tests/contract/test_retrievers.py`. Scores are those of `trivet.retrieval.scores`, fusion is
+`trivet.retrieval.fusion`, what a filter lets through `trivet.retrieval.filters`, which part of a ranking is returned
+`trivet.retrieval.paging`.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ __all__ = [
     "SearchStats",
     "Section",
     "StoredVectors",
+    "choose_retriever",
     "open_retriever",
 ]
 
@@ -93,13 +95,29 @@ class Retriever(Protocol):
 
 
 #: Name → module:class, imported only when it is asked for.
-RETRIEVERS = {"exact": "trivet.retrieval.exact:ExactRetriever"}
+RETRIEVERS = {
+    "exact": "trivet.retrieval.exact:ExactRetriever",
+    "index": "trivet.retrieval.remote:RemoteRetriever",
+}
 
 
-def open_retriever(settings: Settings, name: str = "exact") -> Retriever:
-    """The retriever of this name over the store that the settings name; `MissingDependency` without pyarrow."""
+def choose_retriever(settings: Settings, name: str = "") -> str:
+    """The name itself, else that of the settings; of `auto` the index where it answers and has all, else exact."""
+    name = name or settings.retriever
+    if name != "auto":
+        return name
+    from trivet.retrieval.remote import index_answers
+
+    return "index" if index_answers(settings) else "exact"
+
+
+def open_retriever(settings: Settings, name: str = "") -> Retriever:
+    """The retriever that `choose_retriever` names; `MissingDependency` without pyarrow."""
+    name = choose_retriever(settings, name)
     if name not in RETRIEVERS:
-        raise InvalidRequest(f"No retriever is called {name!r}.", hint=f"Choose one of {', '.join(RETRIEVERS)}.")
+        raise InvalidRequest(
+            f"No retriever is called {name!r}.", hint=f"Choose auto or one of {', '.join(RETRIEVERS)}."
+        )
     module, kind = RETRIEVERS[name].split(":")
     retriever: Retriever = getattr(import_module(module), kind).open(settings)
     return retriever
