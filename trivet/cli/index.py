@@ -10,6 +10,7 @@ import typer
 
 from trivet.cli.common import Common, JsonFlag
 from trivet.cli.console import counted, print_json, print_table, say
+from trivet.cli.repair import library_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +39,7 @@ def status(ctx: typer.Context, json_: JsonFlag = False) -> None:
     """Show what the index holds and how far it is behind. Exit status 3 if no search process answers."""
     from trivet.retrieval.remote import caller, standing
 
-    settings = _settings(ctx)
+    settings = library_settings(ctx)
     found = standing(settings)
     held = caller(settings).ask(lambda values: list(values["collections"]), "held")
     if json_:
@@ -65,7 +66,7 @@ def verify(
         return VerifyReport(**{**values, "troubles": tuple(map(trouble_of, values["troubles"]))})
 
     report = _do(
-        _settings(ctx),
+        library_settings(ctx),
         "verify",
         {**body, "deep": deep},
         read,
@@ -92,7 +93,9 @@ def rebuild(ctx: typer.Context, collection: _Collection = "", json_: JsonFlag = 
     def read(values: Mapping[str, Any]) -> FillReport:
         return FillReport(**{**values, "troubles": tuple(map(trouble_of, values["troubles"]))})
 
-    report = _do(_settings(ctx), "rebuild", body, read, lambda parts: parts.sync.fill(namespace, collection, anew=True))
+    report = _do(
+        library_settings(ctx), "rebuild", body, read, lambda parts: parts.sync.fill(namespace, collection, anew=True)
+    )
     if json_:
         print_json(asdict(report))
     else:
@@ -115,14 +118,9 @@ def describe(standing: Mapping[str, Any]) -> str:
     return f"The index {how}{bad}."
 
 
-def _settings(ctx: typer.Context) -> Settings:
-    common: Common = ctx.obj
-    return common.settings()
-
-
 def _scope(ctx: typer.Context, collection: str) -> tuple[str, dict[str, Any]]:
     """A collection is one of the namespace; without one it is all of all namespaces."""
-    namespace = _settings(ctx).namespace if collection else ""
+    namespace = library_settings(ctx).namespace if collection else ""
     return namespace, {"namespace": namespace, "collection": collection}
 
 

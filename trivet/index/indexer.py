@@ -16,6 +16,7 @@ from trivet.clock import Clock, SystemClock
 from trivet.delivery.groups import EventGroup
 from trivet.errors import IndexUnavailable, LedgerRefused, PermanentError, TransientError
 from trivet.faults import fault
+from trivet.index.marks import Marks
 from trivet.index.sync import Sync
 from trivet.index.writing import FAULTS as WRITING_FAULTS
 from trivet.index.writing import Writer
@@ -66,12 +67,12 @@ class Indexer:
     def __init__(
         self,
         settings: Settings,
+        marks: Marks,
         sync: Sync,
         writer: Writer,
         settle: Callable[[], None],
         stopping: Callable[[], bool],
         *,
-        filled: bool,
         clock: Clock | None = None,
     ) -> None:
         self._settings = settings
@@ -80,7 +81,8 @@ class Indexer:
         self._settle = settle
         self._stopping = stopping
         self._clock = clock or SystemClock()
-        self._filled = filled
+        self._marks = marks
+        self._filled = marks.filled
         self._seconds = 0.0
         self._events = self._objects = self._damaged = 0
         self._waiting = ""
@@ -141,7 +143,12 @@ class Indexer:
     # ------------------------------------------------------------ events
 
     def _consume(self) -> None:
-        if self._group.create("new") or not self._filled:
+        if self._group.info() is None:
+            # What happened without a group nobody has kept: said before there is one, so that no kill can hide it.
+            self._filled = False
+            self._marks.set_filled(False)
+        self._group.create("new")
+        if not self._filled:
             self._fill()
         after = "0"
         while (page := self._group.unfinished(_PAGE, after)) and not self._stopping():
@@ -162,7 +169,9 @@ class Indexer:
         report = self._sync.fill(stopping=self._stopping)
         self._objects += report.indexed + report.removed
         self._damaged += report.damaged
-        self._filled = self._filled or not report.stopped
+        if not report.stopped:
+            self._marks.set_filled(True)
+            self._filled = True
         self.grown.set()
 
     def _take(self, page: Iterable[tuple[str, Event]]) -> None:

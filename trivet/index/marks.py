@@ -161,9 +161,13 @@ class Marks:
         """Whether all that was on S3 has been brought in once."""
         return self._index.count(_OWN, Where(objects=(_FILLED,))) > 0
 
-    def set_filled(self) -> None:
-        """Say so."""
-        self._index.put(_OWN, [Point(mark_id(_FILLED), {"object_id": _FILLED, "generation": 0, "live": 0})])
+    def set_filled(self, filled: bool) -> None:
+        """Say so, on disk."""
+        if filled:
+            self._index.put(_OWN, [Point(mark_id(_FILLED), {"object_id": _FILLED, "generation": 0, "live": 0})])
+        else:
+            self._index.delete(_OWN, Where(objects=(_FILLED,)))
+        self._index.settle()
 
     def select(self, namespace: str, collection: str, encoder_key: str, filters: Filters) -> Selection:
         """The objects that these filters let through."""

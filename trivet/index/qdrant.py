@@ -135,7 +135,7 @@ class QdrantIndex:
         if where.nothing or not self._there(space):
             return 0
         with self._errors():
-            return self._client.count(self._name(space), _filter(where), exact=True).count
+            return int(self._client.count(self._name(space), _filter(where), exact=True).count)
 
     def nearest(self, space: Space, query: QueryVector, where: Where, limit: int, fields: Sequence[str]) -> list[Found]:
         return self._query(space, query, where, limit, list(fields))

@@ -61,7 +61,7 @@ def opened(settings: Settings) -> Iterator[Parts]:
 def search_forever(settings: Settings, stopping: Callable[[], bool]) -> None:
     """Own the index until `stopping()`. Raises `IndexBusy` where another process does, and what opening it raises."""
     with opened(settings) as parts:
-        indexer = Indexer(settings, parts.sync, parts.writer, parts.index.settle, stopping, filled=parts.marks.filled)
+        indexer = Indexer(settings, parts.marks, parts.sync, parts.writer, parts.index.settle, stopping)
         threads = [
             threading.Thread(target=indexer.run, name="trivet-indexer", daemon=True),
             threading.Thread(target=_optimize, args=(parts.index, indexer, stopping), name="trivet-optimizer"),

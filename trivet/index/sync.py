@@ -97,7 +97,7 @@ class Sync:
         troubles: list[Trouble] = []
         for layout, seen in self._seen(namespace, collection):
             if stopping():
-                return FillReport(**counts, stopped=True, troubles=tuple(troubles[:_NAMED]))
+                return _filled(counts, troubles, stopped=True)
             if isinstance(seen, Trouble):
                 counts["damaged"] += 1
                 troubles.append(seen)
@@ -113,10 +113,8 @@ class Sync:
                     troubles.append(Trouble(layout.namespace, layout.collection, seen.object_id, error.message))
                     log.warning("index.damaged", object_id=seen.object_id, error=error.message)
         self._index.settle()
-        if not (namespace or collection):
-            self._marks.set_filled()
         log.info("index.filled", **counts)
-        return FillReport(**counts, troubles=tuple(troubles[:_NAMED]))
+        return _filled(counts, troubles, stopped=False)
 
     def verify(self, namespace: str = "", collection: str = "", *, deep: bool = False) -> VerifyReport:
         """Compare every object with its visible manifest: generation, chunks, and that nothing else is there.
@@ -219,3 +217,8 @@ class Sync:
         for mark in self._marks.all(layout.namespace, layout.collection):
             if mark.object_id not in listed:
                 yield mark.object_id
+
+
+def _filled(counts: Counter[str], troubles: list[Trouble], *, stopped: bool) -> FillReport:
+    indexed, removed, known = (counts[outcome] for outcome in Written)
+    return FillReport(indexed, removed, known, counts["damaged"], stopped, tuple(troubles[:_NAMED]))

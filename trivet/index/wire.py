@@ -87,7 +87,7 @@ def _raise(body: bytes) -> None:
         code, message, hint = told["code"], told["message"], told["hint"]
     except (ValueError, KeyError, TypeError):
         raise IndexUnavailable("The search process gave an answer that cannot be read.") from None
-    kinds = [TrivetError, *_below(TrivetError)]
+    kinds: list[type[TrivetError]] = [TrivetError, *_below(TrivetError)]
     raise next((kind for kind in kinds if kind.code == code), TrivetError)(message, hint=hint)
 
 

@@ -251,7 +251,8 @@ class _Search:
         stored = payloads.get(point.id)
         if stored is None:
             raise replaced(point.payload["object_id"], point.payload["generation"])
-        values = {name: stored.get(name) for name in COLUMNS}
+        values: dict[str, Any] = {name: stored.get(name) for name in COLUMNS}
+        values["heading_path"] = tuple(stored["heading_path"])
         return Hit(
             object_id=stored["object_id"],
             collection=self.place[1],
@@ -263,7 +264,7 @@ class _Search:
             dense=legs.get(Leg.DENSE),
             sparse=legs.get(Leg.SPARSE),
             colbert=legs.get(Leg.COLBERT),
-            **{**values, "heading_path": tuple(stored["heading_path"])},
+            **values,
         )
 
     # ------------------------------------------------------------ what is said about it
