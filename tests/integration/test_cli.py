@@ -111,6 +111,17 @@ def test_a_document_goes_in_and_is_found(cli: Run, source: Server) -> None:
     assert sum(term["contribution"] for term in why["terms"]) == pytest.approx(hit["sparse"]["score"], abs=1e-5)
     assert sum(match["contribution"] for match in why["alignment"]) == pytest.approx(hit["colbert"]["score"], abs=1e-5)
 
+    narrow = ("--where", "missing exists false", "--since", "2020-01-01T00:00:00Z", "--object-id", "lantern")
+    wide = ("--neighbours", "1", "--section", "2000", "--vectors", "--also", "a lighthouse", "--group", "1", "--json")
+    found = cli("search", "found", "the lantern", *narrow, *wide).json
+    assert (found["queries"], found["ranked"]) == (["the lantern", "a lighthouse"], 1)
+    (hit,) = found["hits"]
+    assert {passage["ordinal"] for passage in hit["section"]["passages"]} == set(range(task["chunks"]))
+    assert len(hit["vectors"]["dense"]) == len(hit["vectors"]["colbert"][0]) == 64
+    assert cli("search", "found", "the lantern", "--where", "missing exists", "--json").json["hits"] == []
+    plain = ("--normalization", "none", "--min-score", "0.9", "--without", "sparse")
+    assert cli("search", "found", "unlike anything", *plain, "--json").json["ranked"] == 0
+
     events = [event for event in cli("events", "--json", "--count", "10000").json if event["subject"] == "lantern"]
     assert [event["type"] for event in events] == [
         "trivet.ingest.accepted",
@@ -135,6 +146,7 @@ def test_what_is_for_people_has_no_json_and_cuts_no_key(cli: Run, source: Server
         (("files", "people"), ".parquet"),
         (("search", "people", "river stone", "--explain"), "dense"),
         (("search", "people", "river stone", "--fusion", "rrf", "--no-rerank"), "people.txt"),
+        (("search", "people", "river stone", "--neighbours", "1", "--section", "100"), "section"),
         (("events",), "ingest.completed"),
         (("collections", "show", "people"), "BAAI/bge-m3"),
         (("status",), "completed"),

@@ -25,9 +25,9 @@ from trivet.index.serving import opened, search_forever
 from trivet.index.sync import VerifyReport
 from trivet.index.wire import Caller
 from trivet.ledger.redis_reading import connect
-from trivet.retrieval import QueryLegs, SearchRequest, choose_retriever, open_retriever
+from trivet.retrieval import QueryLegs, SearchRequest, open_retriever
 from trivet.retrieval.exact import ExactRetriever
-from trivet.retrieval.remote import RemoteRetriever, caller, index_answers, standing
+from trivet.retrieval.remote import caller, reachable, standing
 from trivet.settings import Settings
 from trivet.stores import ObjectStore
 
@@ -234,37 +234,43 @@ def test_errors_come_over_the_socket_as_what_they_were(
 
 
 def test_without_a_process_auto_is_exact_and_index_says_what_to_do(
-    settings: Settings, rng: np.random.Generator
+    settings: Settings, world: World, rng: np.random.Generator
 ) -> None:
-    assert choose_retriever(settings) == "exact"
-    assert isinstance(open_retriever(settings), ExactRetriever)
-    retriever = open_retriever(settings, "index")
+    world.commit("a", random_legs(rng, 3))
+    query = random_query(rng)
+    found = open_retriever(settings).search("default", "docs", query, REQUEST)
+    assert (found.stats.parts, found.stats.notes) == (1, ())
     with pytest.raises(IndexUnavailable, match="No search process answers at"):
-        retriever.search("default", "docs", random_query(rng), REQUEST)
+        open_retriever(settings, "index").search("default", "docs", query, REQUEST)
     with pytest.raises(InvalidRequest, match="nobody"):
         open_retriever(settings, "nobody")
 
 
-def test_with_a_process_auto_is_the_index_and_a_second_one_is_refused(settings: Settings) -> None:
+def test_with_a_process_auto_is_the_index_and_a_second_one_is_refused(
+    settings: Settings, world: World, rng: np.random.Generator
+) -> None:
+    world.commit("a", random_legs(rng, 3))
+    query = random_query(rng)
+    auto = open_retriever(settings)
     with serving(settings):
-        assert index_answers(settings)
-        assert choose_retriever(settings) == "index"
-        assert choose_retriever(settings, "exact") == "exact"
-        assert choose_retriever(settings.model_copy(update={"retriever": "exact"})) == "exact"
-        assert isinstance(open_retriever(settings), RemoteRetriever)
+        assert auto.search("default", "docs", query, REQUEST).stats.parts == 0
+        exact = open_retriever(settings.model_copy(update={"retriever": "exact"}))
+        assert exact.search("default", "docs", query, REQUEST).stats.parts == 1
         with pytest.raises(IndexBusy, match=r"is open in another process \(pid \d+\)"):
             search_forever(settings, lambda: True)
     # What a process that was killed has left at the socket's place is no obstacle, and answers nobody.
     settings.search_socket.touch()
-    assert choose_retriever(settings) == "exact"
+    found = auto.search("default", "docs", query, REQUEST)
+    assert found.stats.parts == 1
+    assert "The Parquet files were read instead." in found.stats.notes[0]
     with serving(settings):
-        assert index_answers(settings)
+        assert auto.search("default", "docs", query, REQUEST).stats.parts == 0
 
 
 def test_a_state_folder_with_a_long_path_has_a_socket_too(settings: Settings, tmp_path: Path) -> None:
     deep = settings.model_copy(update={"state_dir": tmp_path / ("x" * 100) / "state"})
     with serving(deep):
-        assert index_answers(deep)
+        assert reachable(deep)
         assert isinstance(Caller(deep.search_socket, timeout=5).ask(dict, "status"), dict)
 
 

@@ -9,7 +9,7 @@ import typer
 
 from trivet.cli.common import Common, JsonFlag, validated
 from trivet.cli.console import counted, print_json, print_table, say
-from trivet.cli.search import parse_weights
+from trivet.cli.search_options import parse_weights
 from trivet.errors import InvalidRequest
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from trivet.cli.common import Common, JsonFlag
+from trivet.cli.common import JsonFlag
 from trivet.cli.console import counted, print_json, print_table, say
 from trivet.cli.repair import library_settings
 

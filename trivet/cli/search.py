@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trivet.cli import search_options as options
 from trivet.cli.common import CollectionName, Common, JsonFlag, collection_store, validated
 from trivet.cli.console import clean, number, out, print_json, print_table, say
 from trivet.cli.explained import print_explained
@@ -15,7 +16,7 @@ from trivet.errors import InvalidRequest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trivet.retrieval import Hit, LegScore, SearchRequest, SearchResult
+    from trivet.retrieval import Hit, LegScore, SearchRequest, SearchResult, StoredVectors
     from trivet.retrieval.explaining import Explanation
 
 _SNIPPET = 300
@@ -51,98 +52,141 @@ def search(
     ctx: typer.Context,
     collection: CollectionName,
     query: Annotated[str, typer.Argument(help="What to look for, in any language.")],
-    top_k: Annotated[int, typer.Option("--top-k", "-k", help="Hits.")] = 5,
-    fusion: Annotated[str, typer.Option(help="weighted, rrf, dbsf or max.")] = "weighted",
-    weights: Annotated[str, typer.Option(help="Weight per leg, such as dense=1,sparse=0.3,colbert=1.")] = "",
-    rerank: Annotated[bool, typer.Option("--rerank/--no-rerank", help="Score the best by MaxSim too.")] = True,
-    language: Annotated[list[str] | None, typer.Option(help="Only chunks in this language, such as de.")] = None,
-    object_id: Annotated[list[str] | None, typer.Option(help="Only chunks of this object.")] = None,
-    retriever: Annotated[
-        str, typer.Option(help="auto, index, or exact (reads the Parquet files); else TRIVET_RETRIEVER.")
-    ] = "",
+    top_k: options.TopK = 5,
+    offset: options.Offset = 0,
+    group: options.Group = None,
+    neighbours: options.Neighbours = 0,
+    section: options.SectionTokens = None,
+    vectors: options.Vectors = False,
+    also: options.Also = None,
+    fusion: options.FusionName = "weighted",
+    weights: options.Weights = "",
+    normalization: options.Normalization = "zscore",
+    without: options.Without = None,
+    rerank: options.Rerank = True,
+    maxsim: options.Maxsim = False,
+    candidates: options.Candidates = 100,
+    rerank_candidates: options.RerankCandidates = 64,
+    language: options.Language = None,
+    object_id: options.ObjectId = None,
+    where: options.Where = None,
+    page: options.PageRange = "",
+    since: options.Since = "",
+    before: options.Before = "",
+    heading: options.Heading = "",
+    min_score: options.MinScore = None,
+    min_leg: options.MinLeg = "",
+    retriever: options.RetrieverName = "",
     explain: Annotated[
         bool, typer.Option("--explain", help="Show each leg's score and rank, which words matched, and what was read.")
     ] = False,
     json_: JsonFlag = False,
 ) -> None:
-    """Search a collection with all three legs: in the index where there is one, else exact over the Parquet."""
-    from trivet.retrieval import Filters, Fusion, SearchRequest, choose_retriever, open_retriever
-    from trivet.retrieval.explaining import explain as explained
-    from trivet.retrieval.query import QueryEncoder
+    """Search a collection with all three legs: in the index where there is one, else exact."""
+    from trivet.retrieval import Fusion, Leg, SearchRequest
 
-    common: Common = ctx.obj
+    if vectors and not json_:
+        raise InvalidRequest("Vectors are shown with --json alone.")
     request = validated(
         SearchRequest,
         top_k=top_k,
+        offset=offset,
+        candidates=candidates,
         rerank=rerank,
-        fusion=validated(Fusion, method=fusion, **({"weights": parse_weights(weights)} if weights else {})),
-        filters=Filters(languages=tuple(language or ()), object_ids=tuple(object_id) if object_id else None),
+        rerank_candidates=rerank_candidates,
+        fusion=options.fusion_of(fusion, weights, normalization, without or ()),
+        rerank_fusion=Fusion(weights={Leg.COLBERT: 1.0}, normalization="none") if maxsim else None,
+        filters=options.filters_of(language, object_id, where, page, since, before, heading),
+        min_score=min_score,
+        min_leg_scores=options.parse_weights(min_leg) if min_leg else {},
+        group_size=group,
+        neighbours=neighbours,
+        section_tokens=section,
+        return_vectors=vectors,
     )
+    _search(ctx.obj, collection, [query, *(also or ())], request, explain, json_, retriever)
+
+
+def _search(
+    common: Common,
+    collection: str,
+    queries: list[str],
+    request: SearchRequest,
+    explain: bool,
+    json_: bool,
+    retriever: str,
+) -> None:
+    from trivet.retrieval import open_retriever
+    from trivet.retrieval.searching import Searcher
+
     client = common.client()
-    pipeline = client.collection(collection).pipeline
-    encoder = QueryEncoder.load(
-        client.settings, pipeline.model_id, revision=pipeline.revision, backend=client.settings.encoder_backend
-    )
-    encoded = encoder.encode(query)
-    chosen = choose_retriever(client.settings, retriever)
-    searcher = open_retriever(client.settings, chosen)
-    result = searcher.search(client.namespace, collection, encoded.legs, request)
-    whys = explained(searcher, client.namespace, encoder.tokenizer, encoded, result.hits) if explain else None
-    notes = (*encoded.notes, *result.stats.notes)
+    searcher = Searcher(client.settings, open_retriever(client.settings, retriever))
+    found = searcher.search(client.collection(collection), queries, request)
+    whys = searcher.explain(found) if explain else None
     if json_:
         print_json(
             {
-                "query": query,
-                "model": encoder.identity.name,
-                "retriever": chosen,
+                "query": queries[0],
+                "queries": queries,
+                "model": found.model.name,
                 "request": request.model_dump(mode="json"),
-                "hits": _hits_json(result, whys),
-                "stats": asdict(result.stats) | {"seconds": dict(result.stats.seconds)},
-                "notes": notes,
+                "hits": _hits_json(found.result, whys),
+                "ranked": found.result.ranked,
+                "stats": asdict(found.result.stats) | {"seconds": dict(found.result.stats.seconds)},
+                "notes": found.notes,
             }
         )
         return
-    print_hits(result, whys)
-    for note in notes:
+    print_hits(found.result, whys, request.offset)
+    for note in found.notes:
         say(note)
     if explain:
-        _print_stats(result, request, encoder.identity.name, chosen)
+        _print_stats(found.result, request, found.model.name)
 
 
-def parse_weights(text: str) -> dict[str, float]:
-    """`dense=1,sparse=0.3` as a dict. Raises `InvalidRequest`."""
-    result: dict[str, float] = {}
-    for pair in text.split(","):
-        name, equals, value = pair.strip().partition("=")
-        try:
-            result[name] = float(value)
-        except ValueError:
-            equals = ""
-        if not equals or name not in ("dense", "sparse", "colbert"):
-            raise InvalidRequest(
-                f"Weight {pair.strip()[:40]!r} is not leg=number.", hint="Write dense=1,sparse=0.3,colbert=1."
-            )
-    return result
-
-
-def print_hits(result: SearchResult, whys: Sequence[Explanation] | None = None) -> None:
+def print_hits(result: SearchResult, whys: Sequence[Explanation] | None = None, offset: int = 0) -> None:
     """Hits with where they stand; explained, every leg's score and rank among its candidates, and what matched."""
     if not result.hits:
-        say("Nothing was found.")
+        say("Nothing was found." if not result.ranked else f"Only {result.ranked} were found.")
     for place, hit in enumerate(result.hits):
         legs = "" if whys is None else "  ".join(f"{name} {_leg(score)}" for name, score in leg_scores(hit).items())
-        head = f"{place + 1}. {hit.score:.3f}  {location(hit)}  {legs}"
+        head = f"{offset + place + 1}. {hit.score:.3f}  {location(hit)}  {legs}"
         out().print(clean(head.rstrip()), style="bold", soft_wrap=True)
         if whys is None:
             out().print(clean(f"   {snippet(hit.text)}"), soft_wrap=True)
         else:
             print_explained(hit, whys[place])
+        _print_around(hit)
+
+
+def _print_around(hit: Hit) -> None:
+    """What was asked for beside the hit, whole."""
+    for name, text in (
+        ("before", "\n\n".join(passage.text for passage in hit.before)),
+        ("after", "\n\n".join(passage.text for passage in hit.after)),
+        ("section" + (" (cut)" if hit.section and hit.section.cut else ""), hit.section.text if hit.section else ""),
+    ):
+        if text:
+            out().print(clean(f"   {name}: {' '.join(text.split())}"), style="dim", soft_wrap=True)
 
 
 def _hits_json(result: SearchResult, whys: Sequence[Explanation] | None) -> list[dict[str, Any]]:
-    if whys is None:
-        return [asdict(hit) for hit in result.hits]
-    return [asdict(hit) | {"explanation": asdict(why)} for hit, why in zip(result.hits, whys, strict=True)]
+    hits = [asdict(replace(hit, vectors=None)) | _vectors_json(hit.vectors) for hit in result.hits]
+    return hits if whys is None else [hit | {"explanation": asdict(why)} for hit, why in zip(hits, whys, strict=True)]
+
+
+def _vectors_json(vectors: StoredVectors | None) -> dict[str, Any]:
+    if vectors is None:
+        return {}
+    sparse, dense, colbert = vectors.sparse, vectors.dense, vectors.colbert
+    return {
+        "vectors": {
+            "dense": None if dense is None else dense.tolist(),
+            "sparse": None if sparse is None else {"ids": sparse[0].tolist(), "weights": sparse[1].tolist()},
+            "colbert": None if colbert is None else colbert.tolist(),
+            "colbert_pooling": vectors.colbert_pooling,
+        }
+    }
 
 
 def leg_scores(hit: Hit) -> dict[str, LegScore | None]:
@@ -175,12 +219,11 @@ def _leg(score: LegScore | None) -> str:
     return f"{score.score:.3f}" + (f" (#{score.rank})" if score.rank else "")
 
 
-def _print_stats(result: SearchResult, request: SearchRequest, model: str, retriever: str) -> None:
+def _print_stats(result: SearchResult, request: SearchRequest, model: str) -> None:
     stats = result.stats
     steps: dict[str, Any] = {step: f"{seconds * 1000:.0f} ms" for step, seconds in stats.seconds.items()}
     rows = [
         ("model", model),
-        ("retriever", retriever),
         ("fusion", f"{request.fusion.method} {', '.join(f'{leg}={w:g}' for leg, w in request.fusion.weights.items())}"),
         ("objects", f"{stats.objects_searched} of {stats.objects} searched"),
         ("chunks", f"{stats.rows:,} scored, {stats.rows_reranked} by MaxSim, {stats.rows_filtered} filtered out"),

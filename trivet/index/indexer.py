@@ -110,6 +110,11 @@ class Indexer:
             else:
                 pause = _OUTAGE_SECONDS
 
+    @property
+    def filled(self) -> bool:
+        """Whether all that was on S3 has been brought in once."""
+        return self._filled
+
     def standing(self) -> Standing:
         """How far it is."""
         try:

@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from trivet.errors import InvalidRequest, PermanentError, TrivetError
+from trivet.errors import IndexUnavailable, InvalidRequest, PermanentError, TrivetError
 from trivet.index import Index, open_index
 from trivet.index.indexer import Indexer, Standing
 from trivet.index.marks import Marks
@@ -23,6 +23,7 @@ from trivet.index.wire import error_json, query_of, result_json, socket_address
 from trivet.index.writing import Writer
 from trivet.retrieval import SearchRequest, SearchResult
 from trivet.retrieval.indexed import IndexRetriever
+from trivet.retrieval.remote import with_note
 from trivet.settings import Settings
 from trivet.stores import ObjectStore, open_store
 
@@ -72,7 +73,7 @@ def search_forever(settings: Settings, stopping: Callable[[], bool]) -> None:
             server.timeout = _LOOK_SECONDS
             while not stopping():
                 server.handle_request()
-                if not threads[0].is_alive():
+                if not threads[0].is_alive() and not stopping():
                     raise PermanentError("The indexer has ended; the log says why.")
         for thread in threads:
             thread.join(settings.drain_seconds)
@@ -129,14 +130,11 @@ class _Answers:
             request = SearchRequest.model_validate(asked.get("request", {}))
         except ValueError as error:
             raise InvalidRequest(f"The request cannot be read: {' '.join(str(error).split())[:300]}.") from None
+        if not self._indexer.filled:
+            raise IndexUnavailable("The index is still being filled from S3.")
         behind = self._indexer.fresh(self._settings.index_fresh_seconds)
         result = self._retriever.search(namespace, collection, query_of(asked.get("query", {})), request)
         return result if not behind else with_note(result, f"The index has {behind} events still to take in.")
-
-
-def with_note(result: SearchResult, note: str) -> SearchResult:
-    """The result with one more sentence for the user."""
-    return replace(result, stats=replace(result.stats, notes=(*result.stats.notes, note)))
 
 
 def _json(value: Standing | FillReport | VerifyReport) -> bytes:

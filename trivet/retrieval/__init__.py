@@ -45,7 +45,6 @@ __all__ = [
     "SearchStats",
     "Section",
     "StoredVectors",
-    "choose_retriever",
     "open_retriever",
 ]
 
@@ -98,26 +97,19 @@ class Retriever(Protocol):
 RETRIEVERS = {
     "exact": "trivet.retrieval.exact:ExactRetriever",
     "index": "trivet.retrieval.remote:RemoteRetriever",
+    "auto": "trivet.retrieval.remote:AutoRetriever",
 }
 
 
-def choose_retriever(settings: Settings, name: str = "") -> str:
-    """The name itself, else that of the settings; of `auto` the index where it answers and has all, else exact."""
-    name = name or settings.retriever
-    if name != "auto":
-        return name
-    from trivet.retrieval.remote import index_answers
-
-    return "index" if index_answers(settings) else "exact"
-
-
 def open_retriever(settings: Settings, name: str = "") -> Retriever:
-    """The retriever that `choose_retriever` names; `MissingDependency` without pyarrow."""
-    name = choose_retriever(settings, name)
+    """The retriever of this name, else of the settings': over their store and the index of their state folder.
+
+    `auto` asks the index and, where it does not answer or is still being filled, reads the parts. Raises
+    `MissingDependency` without pyarrow.
+    """
+    name = name or settings.retriever
     if name not in RETRIEVERS:
-        raise InvalidRequest(
-            f"No retriever is called {name!r}.", hint=f"Choose auto or one of {', '.join(RETRIEVERS)}."
-        )
+        raise InvalidRequest(f"No retriever is called {name!r}.", hint=f"Choose one of {', '.join(RETRIEVERS)}.")
     module, kind = RETRIEVERS[name].split(":")
     retriever: Retriever = getattr(import_module(module), kind).open(settings)
     return retriever

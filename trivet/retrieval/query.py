@@ -1,4 +1,4 @@
-"""A query is encoded once, for all three legs, and remembered for a while."""
+"""A query is encoded once per text and model, for all three legs, and remembered for a while."""
 
 from __future__ import annotations
 
@@ -40,12 +40,16 @@ class EncodedQuery:
 class QueryEncoder:
     """Encodes queries with one model; safe to share between threads."""
 
-    def __init__(self, encoder: Encoder, tokenizer: Tokenizer, *, cache_size: int = 256) -> None:
+    def __init__(
+        self, encoder: Encoder, tokenizer: Tokenizer, *, cache_size: int = 256, cache_bytes: int = 64 << 20
+    ) -> None:
+        """The last `cache_size` queries are remembered, as far as their vectors fit into `cache_bytes`."""
         self._encoder = encoder
         self._tokenizer = tokenizer
         self._cache: OrderedDict[str, EncodedQuery] = OrderedDict()
-        self._cache_size = cache_size
+        self._cache_size, self._cache_bytes, self._cached_bytes = cache_size, cache_bytes, 0
         self._lock = threading.Lock()  # an encoder takes one thread at a time
+        self._cache_lock = threading.Lock()  # what is remembered waits for no encoder
 
     @classmethod
     def load(cls, settings: Settings, model_id: str, *, revision: str = "", backend: str = "auto") -> Self:
@@ -77,16 +81,29 @@ class QueryEncoder:
         text = text.strip()
         if not text:
             raise InvalidRequest("The query is empty.", hint="Say what to search for.")
-        with self._lock:
-            known = self._cache.get(text)
-            if known is None:
-                known = self._encode(text)
-                self._cache[text] = known
-                while len(self._cache) > self._cache_size:
-                    self._cache.popitem(last=False)
-            elif self._cache_size:
-                self._cache.move_to_end(text)
+        if known := self._remembered(text):
             return known
+        with self._lock:
+            # Another thread may have encoded it while this one waited.
+            if known := self._remembered(text):
+                return known
+            encoded = self._encode(text)
+            self._remember(text, encoded)
+            return encoded
+
+    def _remembered(self, text: str) -> EncodedQuery | None:
+        with self._cache_lock:
+            if text in self._cache:
+                self._cache.move_to_end(text)
+            return self._cache.get(text)
+
+    def _remember(self, text: str, query: EncodedQuery) -> None:
+        with self._cache_lock:
+            self._cache[text] = query
+            self._cached_bytes += _bytes(query.legs)
+            while len(self._cache) > self._cache_size or self._cached_bytes > self._cache_bytes:
+                _, forgotten = self._cache.popitem(last=False)
+                self._cached_bytes -= _bytes(forgotten.legs)
 
     def _encode(self, text: str) -> EncodedQuery:
         (ids,) = self._tokenizer.encode([text], "query")
@@ -102,6 +119,10 @@ class QueryEncoder:
         )
         note = f"The query was cut to {longest} tokens, the most its model takes; {cut} were left out."
         return EncodedQuery(text, query, len(ids) - cut, cut, (note,) if cut else ())
+
+
+def _bytes(legs: QueryLegs) -> int:
+    return sum(found.nbytes for found in (legs.dense, legs.sparse_ids, legs.sparse_weights, legs.colbert))
 
 
 def cut_to(tokens: Sequence[T], longest: int) -> Sequence[T]:

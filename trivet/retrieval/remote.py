@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Self
 
-from trivet.errors import TrivetError
+from trivet.errors import IndexUnavailable, TrivetError
 from trivet.index.indexer import Standing
 from trivet.index.wire import Caller, query_json, result_of
 from trivet.retrieval import Hit, Passage, QueryLegs, SearchRequest, SearchResult, StoredVectors
@@ -50,6 +51,37 @@ class RemoteRetriever:
         return self._parts.passages(namespace, collection, object_id, generation, first, last)
 
 
+class AutoRetriever:
+    """`Retriever` that asks the index and, where that does not answer, reads the parts. Thread-safe."""
+
+    def __init__(self, index: RemoteRetriever, parts: ExactRetriever, socket: Path) -> None:
+        self._index = index
+        self._parts = parts
+        self._socket = socket
+        self.vectors = parts.vectors
+        self.passages = parts.passages
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """Of the state folder that the settings name."""
+        return cls(RemoteRetriever.open(settings), ExactRetriever.open(settings), settings.search_socket)
+
+    def search(self, namespace: str, collection: str, query: QueryLegs, request: SearchRequest) -> SearchResult:
+        """See `trivet.retrieval.Retriever.search`; a note says so where there is an index that did not answer."""
+        if not self._socket.exists():
+            return self._parts.search(namespace, collection, query, request)
+        try:
+            return self._index.search(namespace, collection, query, request)
+        except IndexUnavailable as error:
+            found = self._parts.search(namespace, collection, query, request)
+            return with_note(found, f"{error.message} The Parquet files were read instead.")
+
+
+def with_note(result: SearchResult, note: str) -> SearchResult:
+    """The result with one more sentence for the user."""
+    return replace(result, stats=replace(result.stats, notes=(*result.stats.notes, note)))
+
+
 def caller(settings: Settings) -> Caller:
     """Asks the `search` process of a state folder."""
     return Caller(settings.search_socket, timeout=settings.index_timeout_seconds)
@@ -58,12 +90,6 @@ def caller(settings: Settings) -> Caller:
 def reachable(settings: Settings) -> bool:
     """Whether the `search` process of a state folder answers."""
     return _standing(settings) is not None
-
-
-def index_answers(settings: Settings) -> bool:
-    """Whether it answers, and has had all that was on S3 once."""
-    found = _standing(settings)
-    return found is not None and found.filled
 
 
 def _standing(settings: Settings) -> Standing | None:

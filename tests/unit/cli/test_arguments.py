@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trivet.cli.ingest import parse_metadata, source_url
-from trivet.cli.search import parse_weights
+from trivet.cli.search_options import filters_of, fusion_of, parse_condition, parse_weights
 from trivet.errors import InvalidRequest
 
 
@@ -71,3 +71,61 @@ def test_weights_come_through(weights: dict[str, float]) -> None:
 def test_weights_that_cannot_be_read_are_refused(text: str) -> None:
     with pytest.raises(InvalidRequest):
         parse_weights(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "op", "value"),
+    [
+        ("kind=book", "kind", "eq", "book"),
+        ("kind != a book", "kind", "ne", "a book"),
+        ("year>=2001", "year", "gte", 2001),
+        ('year="2001"', "year", "eq", "2001"),
+        ("draft=true", "draft", "eq", True),
+        ("price<9.5", "price", "lt", 9.5),
+        ("kind in book, paper", "kind", "in", ["book", "paper"]),
+        ('kind in ["book", 3]', "kind", "in", ["book", 3]),
+        ("tags contains law", "tags", "contains", "law"),
+        ("author.name=Ada", "author.name", "eq", "Ada"),
+        ("author exists", "author", "exists", True),
+        ("author exists false", "author", "exists", False),
+        ("q=a>b", "q", "eq", "a>b"),
+    ],
+)
+def test_a_condition_is_read(text: str, key: str, op: str, value: object) -> None:
+    found = parse_condition(text)
+    assert (found.key, found.op, found.value) == (key, op, value)
+
+
+@pytest.mark.parametrize("text", ["", "kind", "=book", "kind=", "kind like book", "year>true", "kind exists maybe"])
+def test_a_condition_that_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest):
+        parse_condition(text)
+
+
+@pytest.mark.parametrize(("text", "pages"), [("3", (3, 3)), ("2-5", (2, 5)), ("7-", (7, None)), ("-4", (None, 4))])
+def test_pages_are_read(text: str, pages: tuple[int | None, int | None]) -> None:
+    found = filters_of(None, None, None, text, "", "", "").pages
+    assert found is not None
+    assert (found.first, found.last) == pages
+
+
+@pytest.mark.parametrize("text", ["-", "x", "3-2", "0", "1 2", "1-2-3"])
+def test_pages_that_cannot_be_read_are_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest):
+        filters_of(None, None, None, text, "", "", "")
+
+
+def test_headings_and_times_are_read() -> None:
+    found = filters_of(None, None, None, "", "2025-01-31T00:00:00Z", "", "Guide > Install")
+    assert found.heading == ("Guide", "Install")
+    assert found.committed_from is not None
+    with pytest.raises(InvalidRequest):
+        filters_of(None, None, None, "", "yesterday", "", "")
+    with pytest.raises(InvalidRequest, match="timezone"):
+        filters_of(None, None, None, "", "2025-01-31T00:00:00", "", "")
+
+
+def test_a_leg_is_left_out_by_name() -> None:
+    assert fusion_of("rrf", "", "zscore", ["sparse"]).weights == {"dense": 1.0, "sparse": 0.0, "colbert": 4.0}
+    with pytest.raises(InvalidRequest, match="No leg is called 'bm25'"):
+        fusion_of("rrf", "", "zscore", ["bm25"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -101,3 +102,41 @@ def test_threads_share_an_encoder_one_at_a_time(counting: _Counting, tokenizer: 
 def test_the_encoder_of_a_collection_is_loaded_by_its_model_id() -> None:
     encoder = QueryEncoder.load(Settings(), "fake", backend="fake")
     assert encoder.encode("hello").legs.encoder_key == encoder.identity.encoder_key
+
+
+def test_what_is_remembered_fits_into_its_bytes(counting: _Counting, tokenizer: Tokenizer) -> None:
+    long = "word " * 50
+    size = sum(
+        found.nbytes
+        for legs in [QueryEncoder(counting, tokenizer).encode(long).legs]
+        for found in (legs.dense, legs.sparse_ids, legs.sparse_weights, legs.colbert)
+    )
+    encoder = QueryEncoder(counting, tokenizer, cache_bytes=2 * size)
+    counting.calls = 0
+    for text in (long, "short", long):
+        encoder.encode(text)
+    assert counting.calls == 2
+    small = QueryEncoder(counting, tokenizer, cache_bytes=size - 1)
+    counting.calls = 0
+    assert small.encode(long).text == small.encode(long).text
+    assert counting.calls == 2
+
+
+def test_a_known_query_waits_for_no_other_that_is_encoded(counting: _Counting, tokenizer: Tokenizer) -> None:
+    encoder = QueryEncoder(counting, tokenizer)
+    encoder.encode("known")
+    begun, go_on, encode = threading.Event(), threading.Event(), counting.encode
+
+    def slow(token_ids: Sequence[Sequence[int]], **options: Any) -> Any:
+        begun.set()
+        assert go_on.wait(30)
+        return encode(token_ids, **options)
+
+    counting.encode = slow  # type: ignore[method-assign] # this one waits
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(encoder.encode, "other")
+        assert begun.wait(30)
+        assert encoder.encode("known").text == "known"
+        assert not other.done()
+        go_on.set()
+        assert other.result().text == "other"
