@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qdrant_client import QdrantClient
+
 from tests.unit.retrieval.world import World
 from trivet.index import Index
 from trivet.index.edge import EdgeIndex
 from trivet.index.marks import Marks
+from trivet.index.qdrant import QdrantIndex
 from trivet.index.sync import Sync
 from trivet.index.writing import Writer
 from trivet.retrieval import QueryLegs, SearchRequest, SearchResult
@@ -46,9 +49,9 @@ class Indexed:
 
 
 @contextmanager
-def indexed(world: World, folder: Path) -> Iterator[Indexed]:
-    """An embedded index in a folder."""
-    index = EdgeIndex(folder, ef=64)
+def indexed(world: World, folder: Path | None = None) -> Iterator[Indexed]:
+    """An embedded index in a folder; without one a Qdrant in memory."""
+    index: Index = EdgeIndex(folder, ef=64) if folder else QdrantIndex(QdrantClient(":memory:"), prefix="trivet")
     try:
         yield Indexed(world, index)
     finally:

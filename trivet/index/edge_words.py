@@ -10,7 +10,7 @@ import numpy as np
 import qdrant_edge as qe
 
 from trivet.index import SCANNED_NUMBERS, Point, QueryVector, Space, Where
-from trivet.index.fields import INDEXED, heading_key
+from trivet.index.fields import INDEXED, INDEXED_MARKS, heading_key
 
 #: Points that are carried from one shard to another at once: each may have 2 MiB of ColBERT.
 _CARRIED = 32
@@ -26,7 +26,7 @@ def create(path: Path, space: Space) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     shard = qe.EdgeShard.create(str(fresh), _config(space))
-    for name, kind in INDEXED.items():
+    for name, kind in (INDEXED if space.encoder_key else INDEXED_MARKS).items():
         shard.update(qe.UpdateOperation.create_field_index(name, _SCHEMAS[kind]))
     shard.flush()
     shard.close()

@@ -19,6 +19,8 @@ INDEXED: Final[Mapping[str, str]] = {
     "page_end": "integer",
     "headings": "keyword",
 }
+#: Of these, what the marks have.
+INDEXED_MARKS: Final[Mapping[str, str]] = {"object_id": "keyword"}
 #: What a search needs to know of every candidate.
 IDENTITY: Final = ("chunk_id", "object_id", "generation", "parts_only")
 #: Columns of a part that become fields of the same name.

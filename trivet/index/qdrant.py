@@ -12,7 +12,7 @@ from qdrant_client import QdrantClient, models
 from trivet.errors import IndexUnavailable
 from trivet.ids import redact_url
 from trivet.index import SCANNED_NUMBERS, Found, Point, QueryVector, Space, Where
-from trivet.index.fields import INDEXED, heading_key
+from trivet.index.fields import INDEXED, INDEXED_MARKS, heading_key
 from trivet.retrieval.requests import Leg
 from trivet.settings import Settings
 
@@ -93,7 +93,7 @@ class QdrantIndex:
                 sparse_vectors_config={"sparse": models.SparseVectorParams()},
                 optimizers_config=models.OptimizersConfigDiff(indexing_threshold=SCANNED_NUMBERS * 4 // 1024),
             )
-            for field, kind in INDEXED.items():
+            for field, kind in (INDEXED if space.encoder_key else INDEXED_MARKS).items():
                 self._client.create_payload_index(name, field, _SCHEMAS[kind])
         self._known.add(space)
 

@@ -11,7 +11,6 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from qdrant_client import QdrantClient
 
 from tests.support.indexed import Indexed, indexed
 from tests.unit.retrieval.world import World, model, random_legs, random_query
@@ -19,7 +18,6 @@ from trivet.errors import StoreDamaged, TransientError
 from trivet.faults import arm, disarm
 from trivet.index import Where
 from trivet.index.marks import Mark
-from trivet.index.qdrant import QdrantIndex
 from trivet.index.writing import FAULTS, Written
 from trivet.retrieval import SearchRequest
 from trivet.values import Outputs
@@ -49,19 +47,8 @@ def world() -> World:
 @pytest.fixture
 def held(world: World) -> Iterator[Indexed]:
     """Not level with the world until something brings it so."""
-    with local(world) as made:
+    with indexed(world) as made:
         yield made
-
-
-def local(world: World) -> Any:
-    from contextlib import closing, contextmanager
-
-    @contextmanager
-    def opened() -> Iterator[Indexed]:
-        with closing(QdrantIndex(QdrantClient(":memory:"), prefix="trivet")) as index:
-            yield Indexed(world, index)
-
-    return opened()
 
 
 def bring(held: Indexed, object_id: str, **how: Any) -> Written:
@@ -260,7 +247,7 @@ def test_whatever_the_order_of_events_the_index_ends_equal_to_the_manifests(
 ) -> None:
     rng, world, changed = np.random.default_rng(0), World(), []
     generations = dict.fromkeys(OBJECTS, 0)
-    with local(world) as held:
+    with indexed(world) as held:
         for kind, name, n in steps:
             if kind in ("commit", "tombstone"):
                 generations[name] += 1
