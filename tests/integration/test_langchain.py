@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
+from langchain_core.indexing import InMemoryRecordManager, index
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.vectorstores import VectorStore
 from langchain_tests.integration_tests.retrievers import RetrieversIntegrationTests
@@ -142,6 +143,8 @@ def test_wrong_arguments_are_refused_in_one_sentence(store: TrivetVectorStore) -
         store.add_texts(["a", "b"], [{}])
     with pytest.raises(InvalidRequest, match="is not valid"):
         store.add_texts(["a"], ids=["no / id"])
+    with pytest.raises(InvalidRequest, match=r"half a character, '\\ud800', at 4"):
+        store.add_texts(["text\ud800"])
     with pytest.raises(InvalidRequest, match="No ids were given"):
         store.delete()
     with pytest.raises(InvalidRequest, match="no argument 'namespace'"):
@@ -152,6 +155,20 @@ def test_wrong_arguments_are_refused_in_one_sentence(store: TrivetVectorStore) -
         store.similarity_search("a", k=0)
     assert store.get_by_ids(["no / id"]) == []
     assert store.delete(["no / id"])
+
+
+def test_the_frameworks_own_indexing_adds_changes_and_removes(store: TrivetVectorStore) -> None:
+    records = InMemoryRecordManager("records")
+    records.create_schema()
+
+    def run(*texts: str) -> dict[str, int]:
+        documents = [Document(page_content=text, metadata={"source": text[0]}) for text in texts]
+        how: dict[str, Any] = {"cleanup": "full", "source_id_key": "source", "key_encoder": "sha256", "batch_size": 2}
+        return dict(index(documents, records, store, **how))
+
+    assert run("a bee", "b ant", "c fly")["num_added"] == 3
+    assert run("a bee", "b ant!") == {"num_added": 1, "num_updated": 0, "num_skipped": 1, "num_deleted": 2}
+    assert {found.page_content for found in store.similarity_search("ant", k=9)} == {"a bee", "b ant!"}
 
 
 def test_a_text_of_several_chunks_is_one_document_by_its_id(client: Trivet, store: TrivetVectorStore) -> None:

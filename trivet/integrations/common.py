@@ -68,8 +68,15 @@ def hit_metadata(hit: Hit) -> dict[str, Any]:
 
 
 def data_url(text: str) -> str:
-    """A text as a source."""
-    return "data:text/plain;charset=utf-8;base64," + base64.b64encode(text.encode()).decode()
+    """A text as a source. Raises `InvalidRequest` for one that has no UTF-8: half of a pair of surrogates."""
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(
+            f"The text has half a character, {text[error.start]!a}, at {error.start}.",
+            hint="Decode it with errors='replace'.",
+        ) from None
+    return "data:text/plain;charset=utf-8;base64," + base64.b64encode(encoded).decode()
 
 
 def is_object_id(value: str) -> bool:

@@ -143,12 +143,14 @@ class TrivetVectorStore(VectorStore):
         metadatas: list[dict[str, Any]] | None = None,
         *,
         ids: Sequence[str | None] | None = None,
+        batch_size: int | None = None,
         **kwargs: Any,
     ) -> list[str]:
         """Ingest texts and wait until they are committed; a text of a known id takes the place of that one.
 
-        Returns their ids, new ones where none are given. Raises `InvalidRequest` for what cannot be ingested,
-        `TrivetError` where a text failed, which says why, and `TimeoutError`.
+        Returns their ids, new ones where none are given. At most `batch_size` texts are on their way at once; None sets
+        no bound. Raises `InvalidRequest` for what cannot be ingested, `TrivetError` where a text failed, which says
+        why, and `TimeoutError` where a batch takes too long.
         """
         _no_more(kwargs)
         given = list(texts)
@@ -156,16 +158,14 @@ class TrivetVectorStore(VectorStore):
         named = [one or uuid.uuid4().hex for one in ids or [None] * len(given)]
         if not len(given) == len(metadatas) == len(named):
             raise InvalidRequest(f"{len(given)} texts have {len(metadatas)} metadata and {len(named)} ids.")
-        wait_for_texts(
-            self._trivet,
-            [
-                self._trivet.ingest(
-                    data_url(text), collection=self._collection.name, object_id=object_id, metadata=metadata
-                )
-                for text, metadata, object_id in zip(given, metadatas, named, strict=True)
-            ],
-            self._timeout,
-        )
+        rows = list(zip(given, metadatas, named, strict=True))
+        size = max(len(rows) if batch_size is None else batch_size, 1)
+        for first in range(0, len(rows), size):
+            tasks = [
+                self._trivet.ingest(data_url(text), collection=self._collection.name, object_id=one, metadata=metadata)
+                for text, metadata, one in rows[first : first + size]
+            ]
+            wait_for_texts(self._trivet, tasks, self._timeout)
         return named
 
     def delete(self, ids: list[str] | None = None, **kwargs: Any) -> bool:
