@@ -118,6 +118,14 @@ def describe(standing: Mapping[str, Any]) -> str:
     return f"The index {how}{bad}."
 
 
+def judged(settings: Settings) -> tuple[bool, str]:
+    """Whether all is well with the index, and how it stands. Raises `IndexUnavailable`."""
+    from trivet.retrieval.remote import standing
+
+    found = standing(settings)
+    return found.filled and not found.waiting and not found.damaged, describe(asdict(found))
+
+
 def _scope(ctx: typer.Context, collection: str) -> tuple[str, dict[str, Any]]:
     """A collection is one of the namespace; without one it is all of all namespaces."""
     namespace = library_settings(ctx).namespace if collection else ""
