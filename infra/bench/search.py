@@ -79,15 +79,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 rows += measured("index", size, asks(retriever), queries)
         finally:
             shutil.rmtree(folder)
-        if size <= _LOCAL_MOST:
-            with loaded(local(), world, []) as retriever:
-                rows += measured("qdrant-client local", size, asks(retriever), queries[:20])
+        told(rows, notes, write=options.write)
+    for size in (size for size in options.sizes if size <= _LOCAL_MOST):
+        world = World.made(size)
+        with loaded(local(), world, []) as retriever:
+            rows += measured("qdrant-client local", size, asks(retriever), [world.query(n) for n in range(20)])
+        told(rows, notes, write=options.write)
+    return 0
+
+
+def told(rows: Sequence[Row], notes: Sequence[str], *, write: bool) -> None:
+    """Print what is measured so far; into the page too, so that a run that is cut short is not for nothing."""
     text = table(rows) + "\n\n" + "\n".join(f"- {note}" for note in notes)
-    print(text)  # noqa: T201 - the table is what this program is for
-    if options.write:
+    print(text, flush=True)  # noqa: T201 - the table is what this program is for
+    if write:
         head, _, rest = PAGE.read_text("utf-8").partition(_BEGIN)
         PAGE.write_text(f"{head}{_BEGIN}\n\n{text}\n\n{_END}{rest.partition(_END)[2]}", "utf-8")
-    return 0
 
 
 # ---------------------------------------------------------------- chunks and queries

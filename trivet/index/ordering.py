@@ -7,7 +7,6 @@ index no search would be answered meanwhile. It ends with the process that has s
 from __future__ import annotations
 
 import ctypes
-import os
 import signal
 import sys
 
@@ -15,13 +14,11 @@ import qdrant_edge as qe
 
 #: prctl(2).
 _PR_SET_PDEATHSIG = 1
-_NICE = 10
 
 
 def main(folder: str) -> None:
     """Order the shard in a folder that nobody else has open."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    os.nice(_NICE)
     shard = qe.EdgeShard.load(folder)
     shard.optimize()
     shard.flush()
