@@ -85,7 +85,7 @@ colbert-error: .venv/.dev model ## What each way to store ColBERT saves, and how
 eval: .venv/.dev model ## Retrieval quality on every set that installs here (Debian; SECTIONS=, WRITE=1: into docs)
 	@.venv/bin/python -m infra.eval.quality --data $(STATE)/eval $(if $(SECTIONS),--sections $(SECTIONS)) $(if $(WRITE),--write)
 
-bench-search: .venv/.dev model ## A search step by step in the index, beside brute force (10 min, 10 GB; SIZES="1000 10000", WRITE=1)
+bench-search: .venv/.dev model ## A search step by step in the index, beside brute force (10 min, 25 GB; SIZES="1000 10000", WRITE=1)
 	@.venv/bin/python -m infra.bench.search $(if $(SIZES),--sizes $(SIZES)) $(if $(WRITE),--write)
 
 install: .venv/.runtime ## Make .venv with all that runs Trivet

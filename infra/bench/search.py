@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="infra.bench.search", description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--queries", type=int, default=200)
-    parser.add_argument("--folder", type=Path, help="for the index: 10 GB for 100,000 chunks; else a temporary one")
+    parser.add_argument("--folder", type=Path, help="for the index: 25 GB for 100,000 chunks; else a temporary one")
     parser.add_argument("--write", action="store_true", help=f"write the table into {PAGE.relative_to(ROOT)}")
     parser.add_argument("--nice", type=int, help="niceness while queries are timed, on a machine that others share")
     options = parser.parse_args(arguments)
