@@ -16,7 +16,8 @@ from trivet.index.fields import INDEXED, INDEXED_MARKS, heading_key
 _CARRIED = 32
 _SCHEMAS = {
     "keyword": qe.PayloadSchemaType.Keyword,
-    "integer": qe.PayloadSchemaType.Integer,
+    # Without this a graph of its own is built for each value that most points have, as `live` is.
+    "integer": qe.IntegerIndexParams(lookup=True, range=True, enable_hnsw=False),
 }
 
 
