@@ -82,7 +82,7 @@ install_runtime() {
 
 install_dev() {
     say "Installing what the tests need"
-    pip --editable '.[prepare,embed,search,api,embedded,eval,dev]'
+    pip --editable '.[prepare,embed,search,api,embedded,eval,langchain,dev]'
     # The reference of the parity tests; its training code has many more dependencies, none of which is used.
     pip --no-deps FlagEmbedding
 }

@@ -36,6 +36,13 @@ def test_a_cpu_worker_loads_no_torch() -> None:
     assert found.stdout.split() == ["False", "False"]
 
 
+def test_an_integration_loads_no_torch_before_it_searches() -> None:
+    code = "import sys, trivet.integrations.langchain; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.split() == ["False", "False"]
+
+
 @pytest.mark.parametrize("package", ["trivet", "tasks", "workers", "producers"])
 def test_the_import_path_is_the_path_from_the_root(package: str) -> None:
     spec = importlib.util.find_spec(package)

@@ -10,7 +10,8 @@ print(task.wait().state)
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from trivet.accept import accept, parse_request
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from trivet.deleting.deletes import Deletes
     from trivet.deleting.purge import PurgeReceipt
     from trivet.delivery.endpoints import Endpoints
+    from trivet.retrieval import SearchRequest
+    from trivet.retrieval.searching import Found, Searcher
 
 _MOST_WEIGHT = 1000
 
@@ -66,7 +69,9 @@ class Trivet:
             settings = settings.model_copy(update={"redis_url": url})
         self.settings = settings
         self.namespace = check_name(namespace or settings.namespace, "Namespace")
-        self._clock = clock or SystemClock()
+        self.clock = clock or SystemClock()
+        self._searcher: Searcher | None = None
+        self._lock = threading.Lock()
         self._ledger = ledger or RedisLedger(settings, celery_ringer(make_app(settings)))
 
     # ------------------------------------------------------------ collections
@@ -129,11 +134,11 @@ class Trivet:
             }
         )
         accepted = accept(self._ledger, self.settings, request)
-        return TaskHandle(self._ledger, accepted.task_id, self._clock, new=accepted.new)
+        return TaskHandle(self._ledger, accepted.task_id, self.clock, new=accepted.new)
 
     def task(self, task_id: str) -> TaskHandle:
         """A handle for a task id; the task need not exist until it is asked."""
-        return TaskHandle(self._ledger, task_id, self._clock)
+        return TaskHandle(self._ledger, task_id, self.clock)
 
     def tasks(
         self, collection: str | None = None, state: TaskState | str | None = None, limit: int = 100
@@ -167,6 +172,30 @@ class Trivet:
                 retried.append(view.task_id)
         return Retried(tuple(retried), refused)
 
+    # ------------------------------------------------------------ searching
+
+    def search(
+        self,
+        collection: str,
+        queries: str | Sequence[str],
+        request: SearchRequest | None = None,
+        weights: Sequence[float] = (),
+    ) -> Found:
+        """Hits for a query, or for several that are fused. Needs `trivet[search]` and the settings of S3.
+
+        The collection's model is loaded into this process at its first search. Raises `UnknownCollection`, and what
+        `trivet.retrieval.searching.Searcher.search` raises.
+        """
+        return self.searcher().search(self.collection(collection), queries, request, weights)
+
+    def searcher(self) -> Searcher:
+        """What `search` searches with: one for the life of the client, so that models are loaded once."""
+        from trivet.retrieval.searching import Searcher
+
+        with self._lock:
+            self._searcher = self._searcher or Searcher(self.settings)
+            return self._searcher
+
     # ------------------------------------------------------------ deletes
 
     def delete(self, object_id: str, *, collection: str, idempotency_key: str = "") -> TaskHandle:
@@ -179,7 +208,7 @@ class Trivet:
         accepted = delete_object(
             self._ledger, self.settings, self.namespace, collection, object_id, idempotency_key=idempotency_key
         )
-        return TaskHandle(self._ledger, accepted.task_id, self._clock, new=accepted.new)
+        return TaskHandle(self._ledger, accepted.task_id, self.clock, new=accepted.new)
 
     def deletes(self) -> Deletes:
         """Deletes of many objects at once, and the batches that wait for a confirmation. Needs the settings of S3."""

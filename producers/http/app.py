@@ -11,6 +11,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from producers.http import errors
 from producers.http.caller import NAMESPACE_HEADER
 from producers.http.context import Context
+from producers.http.described import describe
 from producers.http.edge import access
 from producers.http.edge.bodies import BodyLimits
 from producers.http.edge.headers import AnswerHeaders
@@ -44,6 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
     _install_edge(app, settings)
     for router in ROUTERS:
         app.include_router(router, responses=errors.RESPONSES)
+    describe(app)
     return app
 
 

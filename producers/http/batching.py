@@ -162,9 +162,10 @@ def standing(context: Context, namespace: str, batch_id: str, batch: KeptBatch) 
     if batch.ended is not None:
         return Standing(_status(Counter(batch.ended)), batch.ended, sum(batch.ended.values()))
     items = list(items_of(context, namespace, batch_id))
-    states = context.ledger.states([item.task_id for item in items if item.task_id])
-    counts: Counter[str] = Counter(state or "unknown" for state in states.values())
-    counts["refused"] = sum(1 for item in items if not item.task_id)
+    task_ids = [item.task_id for item in items if item.task_id]
+    states = context.ledger.states(task_ids)
+    counts: Counter[str] = Counter(states.get(task_id, "unknown") for task_id in task_ids)
+    counts["refused"] = len(items) - len(task_ids)
     counts = +counts
     found = Standing(_status(counts), dict(counts), len(items))
     if found.ended:
@@ -209,7 +210,8 @@ def request_of(context: Context, collection: Collection, object_id: str, kept: K
     """The ingest request of an object. Raises `UnknownResource`, and `InvalidRequest` where it lacks the blob."""
     if kept is None:
         raise unknown_resource("object", object_id)
-    wanted = kept_of(context, collection.namespace, collection).extractors[0].blob_property()
+    extractors = kept_of(context, collection.namespace, collection).extractors
+    wanted = next((found for one in extractors if (found := one.blob_property())), "")
     blob = kept.blob_for(wanted)
     if blob is None:
         have = ", ".join(one.property for one in kept.blobs)

@@ -14,6 +14,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 from producers.http.context import Context
 from trivet.errors import InvalidRequest, NotInStore, SourceRefused, SourceTooLarge
 from trivet.fetch.upload import upload_url
+from trivet.gc.sent import LOOSE
 from trivet.ids import is_data_url
 from trivet.stores.layout import upload_key
 
@@ -28,7 +29,7 @@ _MEDIA_TYPES = {
 }
 _URL = re.compile(r"(?i)((https?|s3)://|(file|upload):)\S+")
 _SCHEMES_REFUSED = re.compile(r"(?i)(file|upload):")
-_EXAMPLE = {"property": "content", "type": "text", "data": "https://example.com/report.pdf"}
+_EXAMPLE: dict[str, Any] = {"property": "content", "type": "text", "data": "https://example.com/report.pdf"}
 
 
 class Blob(BaseModel):
@@ -117,7 +118,7 @@ def held(context: Context, namespace: str, upload: str, body: bytes, media_type:
         packed = base64.b64encode(body).decode()
         return Source(url=f"data:{quote(kind, safe='/;=+.-')};base64,{packed}", media_type=media_type, size=len(body))
     # Content that belongs to no object of a bucket is named by itself: sent again, it is the same source.
-    upload = upload or f"-/{hashlib.sha256(body).hexdigest()}"
+    upload = upload or f"{LOOSE}/{hashlib.sha256(body).hexdigest()}"
     context.store.put(upload_key(context.settings, namespace, upload), body)
     return Source(url=upload_url(namespace, upload), media_type=media_type, size=len(body))
 

@@ -7,10 +7,11 @@ from typing import Any
 from pydantic import Field
 
 from producers.http.context import Context
-from producers.http.extractors import ExtractorRequest, pipeline_of
+from producers.http.extractors import ExtractorRequest, pipeline_of_all
 from producers.http.kept import Kept, Shelf
 from producers.http.naming import collection_id, collection_named
-from trivet.errors import AlreadyExists, Conflict, InvalidRequest
+from trivet.errors import AlreadyExists, Conflict
+from trivet.extractors import EXTRACTORS
 from trivet.ids import check_name
 from trivet.stores.layout import Layout
 from trivet.values import Collection, Pipeline, TaskState
@@ -43,7 +44,8 @@ def kept_of(context: Context, namespace: str, collection: Collection) -> KeptCol
         return found[1]
     pipeline = collection.pipeline
     extractor = ExtractorRequest(name=pipeline.extractor, params={"model_id": pipeline.model_id})
-    return KeptCollection(created_at=0.0, name=collection.name, extractors=(extractor,))
+    also = (ExtractorRequest(name=name) for name in pipeline.also)
+    return KeptCollection(created_at=0.0, name=collection.name, extractors=(extractor, *also))
 
 
 def make_collection(
@@ -75,13 +77,18 @@ def agree(context: Context, collection: Collection, asked: list[ExtractorRequest
     """
     if not asked:
         return collection
-    pipeline, _ = pipeline_of(asked[0])
-    given = asked[0].asked()
+    pipeline, _ = pipeline_of_all(asked)
+    given: dict[str, Any] = {}
+    for one in asked:
+        if one.name not in EXTRACTORS:
+            given = one.asked()
     wanted = {
         name: getattr(pipeline, name)
         for name, words in _WORDS.items()
         if any(given.get(word) is not None for word in words)
     }
+    if pipeline.also:
+        wanted["also"] = pipeline.also
     changed = collection.pipeline.model_copy(update=wanted)
     return collection if changed == collection.pipeline else change_pipeline(context, collection, changed)
 
@@ -118,10 +125,3 @@ def has_objects(context: Context, collection: Collection) -> bool:
     return any(
         context.ledger.tasks(collection.namespace, collection=collection.name, state=state, limit=1) for state in _OPEN
     )
-
-
-def checked_extractors(asked: list[ExtractorRequest]) -> tuple[Pipeline, tuple[str, ...]]:
-    """The pipeline of a new collection's extractors. Raises `InvalidRequest`."""
-    if len(asked) != 1:
-        raise InvalidRequest(f"A collection has one extractor, and {len(asked)} were given.")
-    return pipeline_of(asked[0])

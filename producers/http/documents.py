@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from producers.http.context import Context
 from producers.http.naming import collection_id
+from trivet.extractors import by_extractor
 from trivet.parts.reader import read_current, row_groups
 from trivet.resources.refusals import unknown_resource
 from trivet.stores.layout import Layout
@@ -30,6 +31,7 @@ _COLUMNS = (
     "char_end",
     "language",
     "token_count",
+    "metadata",
 )
 
 
@@ -54,6 +56,9 @@ class DocumentAnswer(BaseModel):
     token_count: int
     source_url: str = Field(description="Without its query.")
     metadata: dict[str, Any]
+    features: dict[str, dict[str, str]] = Field(
+        default_factory=dict, description="What extractors alongside the embedding said; not of a search's documents."
+    )
     model: str | None = Field(None, description="The model that embedded it.")
     generation: int
     committed_at: str
@@ -162,6 +167,7 @@ def _of_row(collection: Collection, manifest: Manifest, passport: str, row: dict
         heading_path=row["heading_path"],
         source_url=manifest.source_url,
         metadata=manifest.metadata,
+        features=by_extractor(row["metadata"]),
         model=made_by[0].model if made_by else None,
         generation=manifest.generation,
         committed_at=manifest.created_at,

@@ -5,11 +5,13 @@ Mixpeek's `text_extractor` and the product page's `text_embedding` are two names
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from trivet.errors import InvalidRequest, ModelInvalid, ModelUnavailable
+from trivet.extractors import EXTRACTORS, check_extractors
 from trivet.ids import digest
 from trivet.settings import Settings
 from trivet.values import Pipeline
@@ -31,8 +33,8 @@ _WITHOUT_EFFECT = {
     "embedding_task": "the model's own prompts are used",
     "source_type": "the source says itself what it is",
 }
-_OWN = frozenset({"revision", "dtype", "chunking", "outputs"})
-_EXAMPLE = {"name": "text_embedding", "version": "v1", "params": {"model_id": "BAAI/bge-m3"}}
+_OWN = frozenset({"revision", "dtype", "chunking", "outputs", "also"})
+_EXAMPLE: dict[str, Any] = {"name": "text_embedding", "version": "v1", "params": {"model_id": "BAAI/bge-m3"}}
 
 
 class ExtractorRequest(BaseModel):
@@ -68,6 +70,22 @@ class ExtractorRequest(BaseModel):
         return ""
 
 
+def pipeline_of_all(extractors: Sequence[ExtractorRequest]) -> tuple[Pipeline, tuple[str, ...]]:
+    """The pipeline of a text extractor and any that work alongside it. Raises `InvalidRequest` as below."""
+    embedding = [one for one in extractors if one.name not in EXTRACTORS]
+    if len(embedding) != 1:
+        raise InvalidRequest(
+            f"A collection has one text extractor, and {len(embedding)} were given.",
+            hint=f"Alongside it there may be {', '.join(EXTRACTORS)}.",
+        )
+    also = check_extractors(one.name for one in extractors if one.name in EXTRACTORS)
+    for one in extractors:
+        if one.name in EXTRACTORS and one.version != VERSION:
+            raise InvalidRequest(f"{one.name} has no version {one.version[:20]!r}.", hint=f"Use {VERSION}.")
+    pipeline, notes = pipeline_of(embedding[0])
+    return pipeline.model_copy(update={"also": check_extractors((*pipeline.also, *also))}), notes
+
+
 def pipeline_of(extractor: ExtractorRequest) -> tuple[Pipeline, tuple[str, ...]]:
     """The pipeline, and a sentence for each parameter that is carried out otherwise than asked.
 
@@ -76,7 +94,7 @@ def pipeline_of(extractor: ExtractorRequest) -> tuple[Pipeline, tuple[str, ...]]
     if extractor.name not in NAMES or extractor.version != VERSION:
         raise InvalidRequest(
             f"No extractor is called {extractor.name[:80]!r} in version {extractor.version[:20]!r}.",
-            hint=f"Use one of {', '.join(NAMES)} in version {VERSION}.",
+            hint=f"Use one of {', '.join((*NAMES, *EXTRACTORS))} in version {VERSION}.",
         )
     asked = {name: value for name, value in extractor.asked().items() if value is not None}
     kind = asked.pop("extractor_type", NAMES[0])
@@ -95,7 +113,7 @@ def pipeline_of(extractor: ExtractorRequest) -> tuple[Pipeline, tuple[str, ...]]
         if value not in ("", 0, False, [], {}):
             notes.append(f"{name} has no effect: {_WITHOUT_EFFECT.get(name, 'it is not known here')}.")
     try:
-        return Pipeline(extractor=extractor.name, version=VERSION, **chosen), tuple(notes)  # type: ignore[arg-type]
+        return Pipeline(extractor=extractor.name, version=VERSION, **chosen), tuple(notes)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -120,7 +138,7 @@ def _chunking(asked: dict[str, Any]) -> tuple[Chunking, list[str]]:
         raise InvalidRequest(
             f"split_by is {str(unit)[:40]!r}.", hint=f"Use none, tokens, markdown, {', '.join(_TOKENS_PER)}."
         )
-    tokens = round((size or 1) * _TOKENS_PER[unit]) if size else Chunking().target_tokens
+    tokens = round(size * _TOKENS_PER[unit]) if size else Chunking().target_tokens
     made = _sized(tokens)
     return made, [f"split_by {unit} is carried out in tokens: about {made.target_tokens} in a chunk."]
 

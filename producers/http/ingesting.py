@@ -19,7 +19,7 @@ from trivet.names import Lane
 from trivet.values import Collection, IngestRequest
 
 MOST_SOURCES = 10_000
-_PAYLOAD = {
+_PAYLOAD: dict[str, Any] = {
     "source": {"url": "https://example.com/report.pdf"},
     "feature_extractors": [{"name": "text_embedding", "version": "v1", "params": {"model_id": "BAAI/bge-m3"}}],
 }

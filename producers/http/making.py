@@ -11,7 +11,7 @@ from producers.http.buckets import KeptBlob, KeptObject, objects, uploads
 from producers.http.context import Context
 from trivet.errors import InvalidRequest
 
-_EXAMPLE = {
+_EXAMPLE: dict[str, Any] = {
     "blobs": [{"property": "content", "type": "pdf", "data": "https://example.com/report.pdf"}],
     "metadata": {"year": 2026},
 }

@@ -21,6 +21,26 @@ PUBLIC = {
     # Signed by its sender.
     "receive_hook",
 }
+#: A search whose collections are still to be named.
+SEARCH = {
+    "stages": [
+        {
+            "stage_name": "s",
+            "config": {
+                "stage_id": "feature_search",
+                "parameters": {
+                    "searches": [
+                        {
+                            "feature_uri": "mixpeek://text_extractor@v1/baai_bge_m3_v1",
+                            "query": {"input_mode": "text", "value": "secret"},
+                        }
+                    ]
+                },
+            },
+        }
+    ],
+    "inputs": {"query": "secret"},
+}
 _NOBODYS = {"namespace_identifier": "ns_0000000000", "task_id": "task_" + "0" * 32, "key_id": "sk_" + "0" * 16}
 
 
@@ -120,10 +140,26 @@ def test_one_cannot_point_to_anothers_objects_in_a_body(guarded: Guarded, alice:
             {"blobs": [{"property": "t", "type": "text", "upload_id": hers["upload_id"]}]},
         ),
         (f"/v1/collections/{mallory.ids['collection_identifier']}/trigger", {"object_ids": [hers["object_id"]]}),
+        (
+            f"/v1/collections/{mallory.ids['collection_identifier']}/trigger",
+            {"include_buckets": [hers["bucket_identifier"]]},
+        ),
+        ("/v1/retrievers/execute", {**SEARCH, "collection_identifiers": [hers["collection_identifier"]]}),
         ("/v1/hooks", {"scheme": "hmac", "collection": hers["collection_identifier"]}),
     ):
         answer = guarded.ask("POST", path, mallory.key, body)
         assert answer.status_code in (400, 404, 422), (path, answer.status_code, answer.text)
+
+
+@pytest.mark.parametrize("name", ["../../alice/x", "/etc/passwd", "..%2f..%2falice", "a/../../b", "x\\..\\y"])
+def test_no_name_of_an_upload_leads_out_of_its_bucket(guarded: Guarded, mallory: Tenant, name: str) -> None:
+    path = f"/v1/buckets/{mallory.ids['bucket_identifier']}/uploads"
+    made = guarded.ask("POST", path, mallory.key, {"filename": name, "content_type": "text/plain"})
+    assert made.status_code in (200, 201, 400, 422)
+    if made.is_success:
+        key, signed = made.json()["s3_key"], made.json()["presigned_url"]
+        assert "mallory" in key.split("/")
+        assert not [word for word in ("..", "alice", "passwd", "%2f") if word in key + signed.partition("?")[0]]
 
 
 def test_the_same_idempotency_key_of_two_tenants_is_two(guarded: Guarded, alice: Tenant, mallory: Tenant) -> None:
@@ -164,7 +200,7 @@ def test_only_a_whole_key_in_the_right_place_opens(guarded: Guarded, alice: Tena
         {"headers": {"Authorization": "Bearer"}},
         {"headers": {"X-API-Key": key}},
         {"params": {"api_key": key, "access_token": key, "key": key}},
-        {"cookies": {"Authorization": key}},
+        {"headers": {"Cookie": f"Authorization={key}; api_key={key}"}},
     ]
     for how in wrong:
         assert guarded.ask("GET", "/v1/buckets", **how).status_code == 401, how
@@ -212,6 +248,19 @@ def test_guessing_is_slowed_down_by_address_and_locks_nobody_out(guarded: Guarde
     assert guarded.ask("GET", "/v1/buckets", alice.key).status_code == 200
     limiter._client.delete(limiter._key("rate", "unauthenticated:127.0.0.1"))
     limiter.close()
+
+
+def test_the_clients_of_the_library_bring_their_keys(guarded: Guarded, alice: Tenant, mallory: Tenant) -> None:
+    from trivet import Trivet
+    from trivet.errors import TrivetError
+
+    task = Trivet(guarded.api.url, api_key=alice.key).ingest("https://example.com/by-client.pdf", collection="docs")
+    assert guarded.ask("GET", f"/v1/tasks/{task.task_id}", alice.key).status_code == 200
+    for key in (None, "sk_nonsense", guarded.key("alice", "read")):
+        with pytest.raises(TrivetError):
+            Trivet(guarded.api.url, api_key=key).ingest("https://example.com/b.pdf", collection="docs")
+    with pytest.raises(TrivetError):
+        Trivet(guarded.api.url, api_key=mallory.key).task(task.task_id).status()
 
 
 # ------------------------------------------------------------ API3: properties

@@ -55,12 +55,12 @@ def test_only_loopback_addresses_are_loopback(host: str, local: bool) -> None:
     assert keys_are_asked_for(Settings(api_host=host)) is not local
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.10", "api.example.com"])
-def test_an_api_without_keys_does_not_start_anywhere_else(host: str, clean_env: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest):
-        create_app(Settings(api_host=host, api_keys="never"))
+def test_an_api_without_keys_does_not_start_anywhere_else(clean_env: dict[str, str], tmp_path: Path) -> None:
+    for host in ("0.0.0.0", "::", "192.168.1.10", "api.example.com"):
+        with pytest.raises(InvalidRequest):
+            create_app(Settings(api_host=host, api_keys="never"))
     told = subprocess.run(
-        [sys.executable, "-m", "producers.http", "--host", host, "--port", "0"],
+        [sys.executable, "-m", "producers.http", "--host", "0.0.0.0", "--port", "0"],
         cwd=ROOT,
         env={**clean_env, "TRIVET_API_KEYS": "never", "TRIVET_STATE_DIR": str(tmp_path)},
         capture_output=True,
@@ -88,6 +88,11 @@ def test_a_web_page_cannot_use_an_open_api(open_api: Api, origin: str) -> None:
     for how in ({"json": {}}, {"content": b"{}", "headers": {"Content-Type": "text/plain"}}):
         headers = {"Origin": origin, **how.pop("headers", {})}  # type: ignore[dict-item]  # test input
         assert open_api.http.post("/v1/buckets/list", headers=headers, **how).status_code == 403  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("header", ["8.8.8.8", "10.0.0.1", "2001:db8::1"])
+def test_what_a_proxy_hands_on_from_elsewhere_is_refused_by_an_open_api(open_api: Api, header: str) -> None:
+    assert open_api.http.get("/v1/buckets", headers={"X-Forwarded-For": header}).status_code == 403
 
 
 def test_the_page_of_the_docs_may_use_it(open_api: Api) -> None:

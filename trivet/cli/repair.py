@@ -91,6 +91,7 @@ def _show_gc(report: GcReport) -> None:
         ("raw contents", report.raw),
         ("records of staged tasks", report.staged),
         ("intents", report.intents),
+        ("contents sent to an API", report.sent),
         ("unfinished uploads", report.uploads),
     ]
     if any(row[1] for row in rows):

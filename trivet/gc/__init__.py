@@ -19,6 +19,7 @@ from trivet.errors import StoreDamaged, TrivetError
 from trivet.gc.objects import collect_objects
 from trivet.gc.records import collect_records, forget_ended
 from trivet.gc.report import Collecting, GcReport
+from trivet.gc.sent import collect_sent
 from trivet.ledger.redis import RedisLedger
 from trivet.rebuild.marks import check_mark
 from trivet.rebuild.records import layouts, put_collection
@@ -86,6 +87,7 @@ def _round(work: Collecting) -> None:
             _refresh(work, layout)
         collect_records(work, layout)
         collect_objects(work, layout)
+    collect_sent(work)
     if not work.dry_run:
         old = work.now - work.settings.gc_grace_hours * 3600
         work.counts["uploads"] += work.store.abort_uploads(top(work.settings), old)

@@ -29,6 +29,8 @@ class GcReport:
     #: Records of staged tasks that have ended, and intents of tasks that have.
     staged: int = 0
     intents: int = 0
+    #: Content that was sent to an API and that nothing needs any more.
+    sent: int = 0
     #: Multipart uploads that nobody completed. A dry run does not look for them.
     uploads: int = 0
     #: Keys and bytes of all these but the uploads.

@@ -129,19 +129,7 @@ class RedisReader:
             start += page
         return found[:limit]
 
-    def states(self, task_ids: Sequence[str]) -> dict[str, TaskState | None]:
-        """The state of each task; None where it is not known, or no longer."""
-        found: dict[str, TaskState | None] = {}
-        for start in range(0, len(task_ids), _PAGE):
-            page = task_ids[start : start + _PAGE]
-            pipe = self._client.pipeline(transaction=False)
-            for task_id in page:
-                pipe.hget(self._key("task", task_id), "state")
-            states = self._do(pipe.execute)
-            found |= {task_id: TaskState(state) if state else None for task_id, state in zip(page, states, strict=True)}
-        return found
-
-    def page(self, namespace: str, *, before: tuple[int, str] | None, limit: int) -> list[TaskView]:
+    def task_page(self, namespace: str, *, before: tuple[int, str] | None, limit: int) -> list[TaskView]:
         """Tasks of a namespace, the newest first: those before a (millisecond, task id), which the last one gives."""
         key, found = self._key("tasks", namespace), list[TaskView]()
         most = "+inf" if before is None else str(before[0])

@@ -51,7 +51,11 @@ FIELDS: Final[dict[str, tuple[str, str, str]]] = {
         "",
         "float32",
     ),
-    "metadata": ("metadata of the ingest request", "", "strings as they are, every other value as JSON"),
+    "metadata": (
+        "metadata of the ingest request, and what extractors said: extractor.key",
+        "",
+        "strings as they are, every other value as JSON",
+    ),
 }
 
 #: Columns that hold the legs, by leg.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trivet.encoder import Legs
 from trivet.errors import CorruptDocument, ModelInvalid
+from trivet.extractors import extracted
 from trivet.ids import canonical_json
 from trivet.parts.arrow import np, pa, pq
 from trivet.parts.outputs import quantise
@@ -80,7 +81,7 @@ def part_bytes(
     """
     _check(chunks, legs, spec)
     schema = part_schema(spec)
-    columns = _texts(chunks, object_id, metadata, schema) | _vectors(legs, spec, schema)
+    columns = _texts(chunks, object_id, metadata, spec, schema) | _vectors(legs, spec, schema)
     table = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
@@ -115,7 +116,9 @@ def _check(chunks: Sequence[Chunk], legs: Legs, spec: Spec) -> None:
         )
 
 
-def _texts(chunks: Sequence[Chunk], object_id: str, metadata: Mapping[str, Any], schema: Any) -> dict[str, Any]:
+def _texts(
+    chunks: Sequence[Chunk], object_id: str, metadata: Mapping[str, Any], spec: Spec, schema: Any
+) -> dict[str, Any]:
     n = len(chunks)
     pairs = [(key, value if isinstance(value, str) else canonical_json(value)) for key, value in metadata.items()]
     values: dict[str, list[Any]] = {
@@ -133,7 +136,7 @@ def _texts(chunks: Sequence[Chunk], object_id: str, metadata: Mapping[str, Any],
         "time_end_ms": [None] * n,
         "language": [chunk.language for chunk in chunks],
         "token_count": [chunk.token_count for chunk in chunks],
-        "metadata": [pairs] * n,
+        "metadata": [pairs + extracted(spec.pipeline.also, chunk) for chunk in chunks],
     }
     try:
         return {name: pa.array(column, schema.field(name).type) for name, column in values.items()}

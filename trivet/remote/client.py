@@ -146,7 +146,7 @@ class HttpTrivet(Trivet):
             raise InvalidRequest("The client over HTTP takes a URL, and no ledger.")
         self.settings = settings or Settings.load()
         self.namespace = check_name(namespace or self.settings.namespace, "Namespace")
-        self._clock = clock or SystemClock()
+        self.clock = clock or SystemClock()
         self._api = HttpLedger(url, namespace, api_key)
         # It has what the methods that are not overridden here ask of a ledger.
         self._ledger = cast("RedisLedger", self._api)
@@ -180,14 +180,14 @@ class HttpTrivet(Trivet):
             }
         )
         accepted = self._api.send(calls.ingest(request))
-        return TaskHandle(self._ledger, accepted.task_id, self._clock, new=accepted.new)
+        return TaskHandle(self._ledger, accepted.task_id, self.clock, new=accepted.new)
 
     def delete(self, object_id: str, *, collection: str, idempotency_key: str = "") -> TaskHandle:
         """As over Redis, but that a delete has no key: a second one finds nothing to delete."""
         if idempotency_key:
             raise InvalidRequest("A delete over HTTP takes no idempotency key.", hint="Leave it out.")
         accepted = self._api.send(calls.delete(collection, object_id))
-        return TaskHandle(self._ledger, accepted.task_id, self._clock)
+        return TaskHandle(self._ledger, accepted.task_id, self.clock)
 
     def __getattribute__(self, name: str) -> Any:
         if name in _OVER_REDIS:
@@ -209,6 +209,8 @@ _OVER_REDIS = frozenset(
         "purge",
         "purge_receipt",
         "resume",
+        "search",
+        "searcher",
         "set_weight",
     }
 )

@@ -115,9 +115,9 @@ def matches(metadata: Mapping[str, Any], expression: Condition | Group) -> bool:
         case Op.CONTAINS:
             return _contains(value, wanted)
         case Op.EXISTS:
-            return (value is not _MISSING) == wanted
+            return (value is not _MISSING) is wanted
         case _:
-            return _comparable(value, wanted) and _ORDERED[expression.op](value, wanted)
+            return _comparable(value, wanted) and bool(_ORDERED[expression.op](value, wanted))
 
 
 def equalities(metadata: Mapping[str, Any]) -> tuple[Condition, ...]:

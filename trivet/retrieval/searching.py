@@ -50,7 +50,7 @@ class Searcher:
     def __init__(self, settings: Settings, retriever: Retriever | None = None) -> None:
         """`retriever` is that of the settings if none is given."""
         self._settings = settings
-        self._retriever = retriever or open_retriever(settings)
+        self.retriever = retriever or open_retriever(settings)
         self._encoders: dict[tuple[str, str], QueryEncoder] = {}
         self._lock = threading.Lock()
 
@@ -71,7 +71,7 @@ class Searcher:
         encoded = tuple(encoder.encode(text) for text in texts)
         legs = [query.legs for query in encoded]
         result = search_many(
-            self._retriever, collection.namespace, collection.name, legs, request or SearchRequest(), weights
+            self.retriever, collection.namespace, collection.name, legs, request or SearchRequest(), weights
         )
         return Found(collection, encoded, encoder.identity, result)
 
@@ -81,7 +81,7 @@ class Searcher:
         whys: dict[str, Explanation] = {}
         for number, query in enumerate(found.queries):
             hits = [hit for hit in found.hits if hit.query == number]
-            explained = explain(self._retriever, found.collection.namespace, tokenizer, query, hits)
+            explained = explain(self.retriever, found.collection.namespace, tokenizer, query, hits)
             whys |= {why.chunk_id: why for why in explained}
         return tuple(whys[hit.chunk_id] for hit in found.hits)
 

@@ -100,7 +100,12 @@ def read_stages(
 
 
 def _read(number: int, stage: Mapping[str, Any], inputs: Mapping[str, Any]) -> Stage:
-    if stage.get("type") == "feature_search" and "config" not in stage and "searches" not in stage:
+    if (
+        isinstance(stage, Mapping)
+        and stage.get("type") == "feature_search"
+        and "config" not in stage
+        and "searches" not in stage
+    ):
         stage = {
             "type": "feature_search",
             "searches": [{"feature_uri": "mixpeek://text_extractor@v1", "query": stage.get("query")}],

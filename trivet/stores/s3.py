@@ -81,6 +81,8 @@ class S3Store:
             max_pool_connections=max(16, 2 * settings.io_threads + 4),
             retries={"mode": "standard", "total_max_attempts": attempts},
             tcp_keepalive=True,
+            # Else a presigned URL is signed as of old, where a content type that was not foreseen breaks it.
+            signature_version="s3v4",
             s3={"addressing_style": "path" if settings.s3_endpoint else "auto"},
             # A SHA-256 goes along where the caller gives one; the trailers that boto3 would add by itself are not
             # understood by every store.

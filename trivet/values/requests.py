@@ -73,6 +73,24 @@ class Pipeline(Frozen):
     dtype: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
     chunking: Chunking = Chunking()
     outputs: Outputs = Outputs()
+    #: Names in `trivet.extractors.EXTRACTORS`: what is said of every chunk alongside its embedding.
+    also: tuple[str, ...] = Field((), max_length=10)
+
+    @field_validator("also")
+    @classmethod
+    def _extractors(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        from trivet.extractors import check_extractors
+
+        try:
+            return check_extractors(value)
+        except InvalidRequest as error:
+            raise ValueError(str(error)) from None
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # As for `Outputs`: specs without it keep the hash that they are stored under.
+        written: dict[str, Any] = handler(self)
+        return written if self.also else {name: value for name, value in written.items() if name != "also"}
 
 
 class ModelIdentity(Frozen):

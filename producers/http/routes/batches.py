@@ -225,7 +225,9 @@ def _failures(context: Context, who: Caller, batch_id: str) -> list[FailedDocume
 
 def _page(context: Context, who: Caller, bucket_identifier: str, asked: PageRequest) -> Page[BatchAnswer]:
     bucket_id, _ = buckets(context, who.namespace).get(bucket_identifier)
-    after, results, rest = number_from("batches", asked.cursor), [], None
+    after = number_from("batches", asked.cursor)
+    results: list[BatchAnswer] = []
+    rest = None
     while len(results) < asked.limit:
         # One at a time: batches of other buckets stand between them.
         found, rest = shelf(context, who.namespace).page(after, asked.limit - len(results))

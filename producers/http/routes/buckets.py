@@ -17,7 +17,7 @@ from producers.http.route import router as make_router
 
 router = make_router("buckets")
 
-_SCHEMA = {"properties": {"content": {"type": "text"}}}
+_SCHEMA: dict[str, Any] = {"properties": {"content": {"type": "text"}}}
 FieldType = Literal[
     "string",
     "number",

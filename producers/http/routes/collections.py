@@ -11,9 +11,16 @@ from producers.http import collections as kept_collections
 from producers.http.answers import Deleted, timestamp
 from producers.http.buckets import buckets
 from producers.http.caller import Caller, CallerOf
-from producers.http.collections import KeptCollection, checked_extractors, kept_of, make_collection
+from producers.http.collections import KeptCollection, kept_of, make_collection
 from producers.http.context import Context, ContextOf
-from producers.http.extractors import ExtractorRequest, VectorIndex, extractor_id, running_model, vector_indexes
+from producers.http.extractors import (
+    ExtractorRequest,
+    VectorIndex,
+    extractor_id,
+    pipeline_of_all,
+    running_model,
+    vector_indexes,
+)
 from producers.http.naming import collection_id, collection_named
 from producers.http.paging import Page, PageQuery, PageRequest, cursor_from, cursor_to, page_of
 from producers.http.route import key_of
@@ -23,7 +30,7 @@ from trivet.ledger.redis_holding import RedisHolding
 from trivet.values import Collection
 
 router = make_router("collections")
-_EXAMPLE = {
+_EXAMPLE: dict[str, Any] = {
     "collection_name": "reports",
     "source": {"type": "bucket", "bucket_ids": ["bkt_0123456789"]},
     "feature_extractor": {
@@ -61,7 +68,8 @@ class CollectionRequest(BaseModel):
 
     def extractors(self) -> list[ExtractorRequest]:
         """Those that are asked for; without any, the text extractor as it is."""
-        return [self.feature_extractor] if self.feature_extractor else self.feature_extractors or [ExtractorRequest()]
+        given = [self.feature_extractor] if self.feature_extractor else []
+        return given + (self.feature_extractors or []) or [ExtractorRequest()]
 
 
 class CollectionPatch(BaseModel):
@@ -126,7 +134,7 @@ class CloneAnswer(BaseModel):
 
 @router.post("/collections", operation_id="create_collection", summary="Create a collection")
 def create(context: ContextOf, who: CallerOf, request: Request, asked: CollectionRequest) -> CollectionAnswer:
-    """`feature_extractor` as Mixpeek's API has it, or `feature_extractors` with one in it."""
+    """`feature_extractor` as Mixpeek's API has it, or `feature_extractors`: a text extractor, and any alongside it."""
     given = [*asked.source.bucket_ids, *(one for one in (asked.source.bucket_id, asked.bucket_id) if one)]
     return _make(context, who, request, asked, given)
 
@@ -155,9 +163,12 @@ def update(context: ContextOf, who: CallerOf, collection_identifier: str, asked:
     collection = collection_named(context, who.namespace, collection_identifier)
     changes: dict[str, Any] = asked.model_dump(exclude={"feature_extractor"}, exclude_none=True)
     if asked.feature_extractor is not None:
-        pipeline, notes = checked_extractors([asked.feature_extractor])
+        pipeline, notes = pipeline_of_all([asked.feature_extractor])
+        if "also" not in asked.feature_extractor.asked():
+            pipeline = pipeline.model_copy(update={"also": collection.pipeline.also})
         collection = kept_collections.change_pipeline(context, collection, pipeline)
-        changes |= {"extractors": (asked.feature_extractor,), "notes": notes}
+        beside = [ExtractorRequest(name=name) for name in pipeline.also]
+        changes |= {"extractors": (asked.feature_extractor, *beside), "notes": notes}
     shelf = kept_collections.shelf(context, who.namespace)
     shelf.make(
         collection_id(who.namespace, collection.name), kept_of(context, who.namespace, collection), name=collection.name
@@ -178,7 +189,8 @@ def clone(
     like = CollectionRequest(
         collection_name=asked.collection_name,
         description=asked.description or kept.description,
-        feature_extractor=asked.feature_extractor or kept.extractors[0],
+        feature_extractor=asked.feature_extractor,
+        feature_extractors=list(kept.extractors[1:] if asked.feature_extractor else kept.extractors),
         metadata=asked.metadata or kept.metadata,
     )
     given = asked.source.bucket_ids if asked.source else list(kept.bucket_ids)
@@ -200,7 +212,7 @@ def _make(
     context: Context, who: Caller, request: Request, asked: CollectionRequest, bucket_ids: list[str]
 ) -> CollectionAnswer:
     extractors = asked.extractors()
-    pipeline, notes = checked_extractors(extractors)
+    pipeline, notes = pipeline_of_all(extractors)
     found = [buckets(context, who.namespace).get(each)[0] for each in dict.fromkeys(bucket_ids)]
     value = KeptCollection(
         created_at=context.clock.now(),

@@ -21,7 +21,10 @@ from trivet.parts.reader import read_current
 from trivet.stores.layout import Layout
 
 router = make_router("documents")
-_EXAMPLE = {"limit": 100, "filters": {"AND": [{"field": "metadata.year", "operator": "eq", "value": 2026}]}}
+_EXAMPLE: dict[str, Any] = {
+    "limit": 100,
+    "filters": {"AND": [{"field": "metadata.year", "operator": "eq", "value": 2026}]},
+}
 
 
 class DocumentsRequest(PageRequest):

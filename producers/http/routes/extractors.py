@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from producers.http.context import Context, ContextOf
 from producers.http.extractors import NAMES, VERSION, running_model, vector_indexes
 from producers.http.route import router as make_router
+from trivet.extractors import EXTRACTORS
 from trivet.resources.refusals import unknown_resource
 from trivet.values import Pipeline
 from trivet.values.requests import Chunking, Outputs
@@ -34,8 +36,8 @@ class ExtractorDescription(BaseModel):
     default_parameters: dict[str, Any]
     required_vector_indexes: list[dict[str, Any]]
     required_payload_indexes: list[dict[str, Any]]
-    model: str
-    requested_model: str
+    model: str | None = Field(None, description="The model that runs here; none where the extractor has none.")
+    requested_model: str | None = None
 
 
 @router.get(
@@ -43,7 +45,7 @@ class ExtractorDescription(BaseModel):
 )
 def list_(context: ContextOf) -> list[ExtractorDescription]:
     """Nobody needs a key for this: Mixpeek's generated client sends none."""
-    return [_described(context, name) for name in NAMES]
+    return [*(_described(context, name) for name in NAMES), *(_alongside(name) for name in EXTRACTORS)]
 
 
 @router.get(
@@ -56,6 +58,9 @@ def get(context: ContextOf, feature_extractor_id: str) -> ExtractorDescription:
     for name in NAMES:
         if feature_extractor_id in (name, f"{name}_{VERSION}"):
             return _described(context, name)
+    for name in EXTRACTORS:
+        if feature_extractor_id in (name, f"{name}_{VERSION}"):
+            return _alongside(name)
     raise unknown_resource("feature extractor", feature_extractor_id)
 
 
@@ -89,8 +94,36 @@ def _described(context: Context, name: str) -> ExtractorDescription:
         supported_input_types=["text", "string", "pdf", "document", "url"],
         max_inputs={"text": 1},
         default_parameters={"model_id": pipeline.model_id, "chunking": Chunking().model_dump(mode="json")},
-        required_vector_indexes=[one.index for one in vector_indexes(context.settings, pipeline)],
+        required_vector_indexes=[
+            {
+                "feature_uri": one.feature_uri,
+                "name": one.name,
+                "description": one.index["description"],
+                # Mixpeek's word for one index, beside one of several in one.
+                "type": "single",
+                "index": one.index,
+            }
+            for one in vector_indexes(context.settings, pipeline)
+        ],
         required_payload_indexes=[],
         model=model,
         requested_model=pipeline.model_id,
+    )
+
+
+def _alongside(name: str) -> ExtractorDescription:
+    module = import_module(EXTRACTORS[name].partition(":")[0])
+    return ExtractorDescription(
+        feature_extractor_name=name,
+        version=VERSION,
+        feature_extractor_id=f"{name}_{VERSION}",
+        description=(module.__doc__ or name).strip().splitlines()[0],
+        input_schema={"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+        output_schema={"type": "object", "additionalProperties": {"type": "string"}},
+        parameter_schema={"type": "object", "properties": {}},
+        supported_input_types=["text", "string", "pdf", "document", "url"],
+        max_inputs={"text": 1},
+        default_parameters={},
+        required_vector_indexes=[],
+        required_payload_indexes=[],
     )

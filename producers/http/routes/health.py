@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import Literal, cast
 
@@ -120,9 +121,7 @@ def _look(context: Context) -> dict[str, Dependency]:
     return {
         "redis": _looked(lambda: context.ledger.ping(), required=True),
         "s3": _looked(lambda: _s3(context), required=True),
-        **{
-            f"workers_{stage}": _looked(lambda stage=stage: _workers(context, stage), required=False) for stage in Stage
-        },
+        **{f"workers_{stage}": _looked(partial(_workers, context, stage), required=False) for stage in Stage},
         "search": _looked(_search, required=False),
     }
 

@@ -52,6 +52,12 @@ class ObjectAnswer(BaseModel):
 class ObjectsRequest(BaseModel):
     """Several new objects."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"objects": [{"blobs": [{"property": "content", "type": "text", "data": "Some text."}]}]}
+        }
+    )
+
     objects: list[ObjectRequest] = Field(min_length=1, max_length=_MOST_AT_ONCE)
 
 

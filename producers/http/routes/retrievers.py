@@ -18,7 +18,7 @@ from producers.http.searching import ExecuteAnswer, KeptRetriever, check_stages,
 from trivet.errors import InvalidRequest
 
 router = make_router("retrievers")
-_STAGES = [
+_STAGES: list[dict[str, Any]] = [
     {
         "stage_name": "search",
         "config": {
@@ -36,11 +36,16 @@ _STAGES = [
         },
     }
 ]
-_EXAMPLE = {
+_EXAMPLE: dict[str, Any] = {
     "retriever_name": "reports-search",
     "stages": _STAGES,
     "collection_identifiers": ["reports"],
     "input_schema": {"query": {"type": "text"}},
+}
+_AD_HOC: dict[str, Any] = {
+    "stages": _STAGES,
+    "collection_identifiers": ["reports"],
+    "inputs": {"query": "leader"},
 }
 
 
@@ -127,12 +132,7 @@ class ExecuteRequest(BaseModel):
 class AdHocRequest(ExecuteRequest):
     """A pipeline that is not kept, and what to search for."""
 
-    model_config = ConfigDict(
-        extra="ignore",
-        json_schema_extra={
-            "example": {"stages": _STAGES, "collection_identifiers": ["reports"], "inputs": {"query": "leader"}}
-        },
-    )
+    model_config = ConfigDict(extra="ignore", json_schema_extra={"example": _AD_HOC})
 
     stages: list[dict[str, Any]] = Field(min_length=1, max_length=20)
     collection_identifiers: list[str] = Field(

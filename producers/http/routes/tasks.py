@@ -182,7 +182,7 @@ def _page(context: Context, who: Caller, asked: TasksRequest) -> Page[TaskAnswer
     found: list[TaskView] = []
     more = True
     while len(found) < asked.limit + 1 and more:
-        page = context.ledger.page(who.namespace, before=before, limit=asked.limit + 1)
+        page = context.ledger.task_page(who.namespace, before=before, limit=asked.limit + 1)
         more = len(page) > asked.limit
         found += [v for v in page if v.state in wanted and TYPE_OF[v.kind] in types and name in (None, v.collection)]
         if page:

@@ -19,7 +19,7 @@ from trivet.ids import digest
 from trivet.stores.layout import upload_key
 
 router = make_router("uploads")
-_EXAMPLE = {"filename": "report.pdf", "content_type": "application/pdf"}
+_EXAMPLE: dict[str, Any] = {"filename": "report.pdf", "content_type": "application/pdf"}
 
 
 class UploadRequest(BaseModel):
@@ -65,7 +65,7 @@ class UploadAnswer(BaseModel):
 class ConfirmRequest(BaseModel):
     """That the bytes are there."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", json_schema_extra={"example": {}})
 
     etag: str | None = Field(None, max_length=200)
     file_size_bytes: int | None = Field(None, ge=1)

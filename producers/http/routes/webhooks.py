@@ -19,7 +19,7 @@ from trivet.errors import InvalidRequest, UnknownEndpoint
 from trivet.names import EventKind
 
 router = make_router("webhooks")
-_EXAMPLE = {
+_EXAMPLE: dict[str, Any] = {
     "webhook_name": "ingested",
     "event_types": ["collection.documents.written"],
     "channels": [{"channel": "webhook", "configs": {"url": "https://example.com/hook"}}],

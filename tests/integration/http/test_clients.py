@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 
 import pytest
 
@@ -26,8 +27,19 @@ PIPELINE = Pipeline(chunking=Chunking(target_tokens=64, max_tokens=96), outputs=
 
 
 def test_a_client_over_http_does_what_one_over_redis_does(running: Api, live: Settings) -> None:
-    over_http, over_redis = Trivet(running.url), Trivet(settings=live)
-    assert isinstance(over_http, HttpTrivet)
+    over_redis = Trivet(settings=live)
+    with closing(over_http(running.url)) as client:
+        _both(client, over_redis)
+
+
+def over_http(url: str) -> HttpTrivet:
+    """What `Trivet` makes of an address."""
+    client = Trivet(url)
+    assert isinstance(client, HttpTrivet)
+    return client
+
+
+def _both(over_http: HttpTrivet, over_redis: Trivet) -> None:
     made = over_http.create_collection("client", pipeline=PIPELINE)
     assert made == over_redis.collection("client") == over_http.collection("client")
     assert over_http.create_collection("client", exist_ok=True) == made
@@ -81,8 +93,8 @@ def test_the_client_for_asyncio_does_the_same(running: Api) -> None:
 def test_where_nobody_answers_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "_PAUSE", 0.0)
     url = f"http://127.0.0.1:{free_port()}"
-    with pytest.raises(LedgerUnavailable, match="does not answer"):
-        Trivet(url).collection("c")
+    with closing(over_http(url)) as client, pytest.raises(LedgerUnavailable, match="does not answer"):
+        client.collection("c")
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,30 @@ class TestIngest:
         assert ended(running, free.json()["task_id"])["status"] == "COMPLETED"
 
 
+def test_other_extractors_say_something_of_every_document_beside_its_embedding(running: Api) -> None:
+    extractors = [{"name": "text_embedding", "version": "v1"}, {"name": "language_extractor", "version": "v1"}]
+    made = running.made("/v1/collections", {"collection_name": "several", "feature_extractors": extractors})
+    assert [one["feature_extractor_name"] for one in made["feature_extractors"]] == [  # type: ignore[attr-defined]
+        "text_embedding",
+        "language_extractor",
+    ]
+    german = "Der Leuchtturmwärter putzt jeden Abend die Laterne, bevor der Nebel vom Meer hereinzieht."
+    sources = [
+        {"text": german, "object_id": "de"},
+        {"text": "すべて人は、教育を受ける権利を有する。", "object_id": "ja"},
+    ]
+    ended(running, running.made("/v1/collections/several/ingest", {"sources": sources})["task_id"])
+    listed = running.made("/v1/collections/several/documents/list", {})["results"]
+    features = {one["object_id"]: one["features"] for one in listed}  # type: ignore[attr-defined]
+    assert features["de"] == {"language_extractor": {"language": "de", "script": "latin"}}
+    assert features["ja"]["language_extractor"]["script"] == "japanese"
+    assert [one["metadata"] for one in listed] == [{}, {}]  # type: ignore[attr-defined]
+    unknown = {"collection_name": "x", "feature_extractors": [*extractors, {"name": "face_extractor"}]}
+    assert running.post("/v1/collections", unknown).status_code == 400
+    named = {one["feature_extractor_name"] for one in running.get("/v1/collections/features/extractors").json()}
+    assert named >= {"text_extractor", "text_embedding", "language_extractor"}
+
+
 class TestATask:
     def test_is_followed_to_its_end(self, running: Api) -> None:
         running.made("/v1/collections", {"collection_name": "followed"})

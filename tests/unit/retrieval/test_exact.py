@@ -101,6 +101,60 @@ def test_exact_search_equals_brute_force_over_any_parts_and_row_groups(
     assert found.stats.rows_reranked == expected.stats.rows_reranked
 
 
+narrowed = st.fixed_dictionaries(
+    {},
+    optional={
+        "object_ids": st.lists(st.sampled_from(["o0", "o1", "o2", "o9"]), max_size=3),
+        "languages": st.lists(st.sampled_from(["en", "de", "fr"]), max_size=2),
+        "pages": st.sampled_from([{"first": 2}, {"last": 3}, {"first": 2, "last": 5}, {"first": 99}]),
+        "heading": st.sampled_from([["Book"], ["Book", "Chapter"], ["Chapter"]]),
+        "metadata": st.lists(
+            st.sampled_from(
+                [
+                    {"key": "n", "op": "gte", "value": 1},
+                    {"key": "n", "op": "in", "value": [0, 2]},
+                    {"op": "none", "of": [{"key": "n", "value": 1}]},
+                    {"key": "tags", "op": "contains", "value": "even"},
+                ]
+            ),
+            max_size=2,
+        ),
+    },
+)
+parts_of_a_ranking = st.fixed_dictionaries(
+    {"top_k": st.integers(1, 8), "offset": st.integers(0, 12)},
+    optional={
+        "group_size": st.integers(1, 3),
+        "neighbours": st.integers(0, 3),
+        "section_tokens": st.integers(1, 60),
+        "min_leg_scores": st.dictionaries(st.sampled_from(["dense", "sparse", "colbert"]), st.just(0.1234)),
+        "rerank_fusion": st.just({"weights": {"colbert": 1}, "normalization": "none"}),
+    },
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), shapes=objects, filters=narrowed, part=parts_of_a_ranking)
+def test_exact_search_filters_pages_and_groups_as_brute_force_does(
+    seed: int, shapes: list[tuple[int, int, int]], filters: dict[str, Any], part: dict[str, Any]
+) -> None:
+    rng = np.random.default_rng(seed)
+    world = World()
+    for i, (n, parts, row_group_bytes) in enumerate(shapes):
+        metadata = {"n": i, "tags": ["even"] if i % 2 == 0 else []}
+        world.commit(f"o{i}", random_legs(rng, n), parts=parts, row_group_bytes=row_group_bytes, metadata=metadata)
+    query = random_query(rng)
+    request = SearchRequest.model_validate({"filters": filters, "rerank_candidates": 20} | part)
+    found = ExactRetriever(world.store, world.prefix, threads=4).search("default", "docs", query, request)
+    expected = world.memory.search("default", "docs", query, request)
+    assert plain(found.hits) == close(expected.hits)
+    assert [(hit.before, hit.after, hit.section) for hit in found.hits] == [
+        (hit.before, hit.after, hit.section) for hit in expected.hits
+    ]
+    assert (found.ranked, found.stats.rows) == (expected.ranked, expected.stats.rows)
+    assert found.stats.rows_filtered == expected.stats.rows_filtered
+
+
 def test_maxsim_reads_the_row_groups_of_candidates_alone() -> None:
     rng = np.random.default_rng(1)
     world = World()
