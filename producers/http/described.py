@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 _JSON = "application/json"
 _DEEPEST = 6
+_TIME = "2026-03-01T12:00:00.000Z"
 _PLAIN: dict[str, Any] = {"string": "text", "integer": 1, "number": 0.5, "boolean": True, "null": None}
 
 
@@ -50,7 +51,12 @@ def example_of(schema: dict[str, Any], schemas: dict[str, Any], depth: int = 0) 
         return None if nullable and depth >= _DEEPEST else example_of(options[0], schemas, depth)
     kind = schema.get("type")
     if kind == "array":
-        return [] if depth >= _DEEPEST else [example_of(schema.get("items", {}), schemas, depth + 1)]
+        inner = [] if depth >= _DEEPEST else [example_of(schema.get("items", {}), schemas, depth + 1)]
+        # Nothing is known of free objects.
+        return [] if inner == [{}] else inner
     if kind == "object" or "properties" in schema:
-        return {name: example_of(inner, schemas, depth + 1) for name, inner in schema.get("properties", {}).items()}
+        return {
+            name: _TIME if name.endswith("_at") else example_of(inner, schemas, depth + 1)
+            for name, inner in schema.get("properties", {}).items()
+        }
     return _PLAIN.get(kind or "", {})

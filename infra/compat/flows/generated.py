@@ -13,7 +13,8 @@ api = mixpeek.ApiClient(mixpeek.Configuration(host=BASE, access_token=KEY))
 
 extractors = mixpeek.FeatureExtractorsApi(api).list_feature_extractors()
 shown("list_feature_extractors", "text_extractor" in {one.feature_extractor_name for one in extractors}, extractors)
-shown("healthcheck_health", mixpeek.HealthApi(api).healthcheck_health().status.value == "OK")
+health = mixpeek.HealthApi(api).healthcheck_health()
+shown("healthcheck_health", (health if isinstance(health, dict) else health.to_dict())["status"] == "OK", health)
 
 namespace = mixpeek.NamespacesApi(api).create_namespace(
     m.CreateNamespaceRequest.from_dict({"namespace_name": "compat-generated"})

@@ -101,9 +101,11 @@ def create_several(
         except TrivetError as error:
             if error.transient:
                 raise
-            failed.append({"index": index, "error": str(error), "error_type": error.code})
+            failed.append({"object_index": index, "error": str(error), "error_type": error.code})
         else:
-            succeeded.append({"index": index, "object_id": object_id, "status": Status.PENDING})
+            succeeded.append(
+                {"object_index": index, "object_id": object_id, "bucket_id": bucket_id, "status": Status.PENDING}
+            )
     return ObjectsAnswer(
         succeeded=succeeded,
         failed=failed,
