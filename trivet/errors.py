@@ -6,6 +6,8 @@
     │   │   ├── LedgerRefused          Redis answered with an error
     │   │   └── LedgerSchema           the ledger was written by another version of Trivet
     │   ├── StoreUnavailable           S3 does not answer, or answers 5xx
+    │   ├── IndexUnavailable           the index, or the process that owns it, does not answer or fails
+    │   │   └── IndexBusy              another process has the embedded index open
     │   ├── SourceUnavailable          the source timed out, refused the connection, answered 5xx or 429
     │   ├── EncoderOutOfMemory         the device ran out of memory for this batch
     │   ├── EncoderBroken              the device computes nothing any more: the process must end
@@ -118,6 +120,20 @@ class StoreUnavailable(TransientError):
 
     code = "store_unavailable"
     default_hint = "See that it runs and that TRIVET_S3_ENDPOINT names it."
+
+
+class IndexUnavailable(TransientError):
+    """The index, or the process that owns it, does not answer or fails."""
+
+    code = "index_unavailable"
+    default_hint = "See `trivet index status`; the index can be made anew with `trivet index rebuild`."
+
+
+class IndexBusy(IndexUnavailable):
+    """Another process has the embedded index open, and only one may."""
+
+    code = "index_busy"
+    default_hint = "Ask that process (trivet index status, trivet search), or end it first."
 
 
 class SourceUnavailable(TransientError):

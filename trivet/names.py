@@ -48,6 +48,7 @@ class Role(StrEnum):
     SWEEP = "sweep"
     DELIVER = "deliver"
     GC = "gc"
+    SEARCH = "search"
 
 
 #: Roles that wait for a doorbell; the others run loops of their own.

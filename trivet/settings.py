@@ -178,6 +178,21 @@ class Settings(BaseSettings):
     mass_delete_share: float = Field(0.25, ge=0, le=1)
     mass_delete_objects: int = Field(25, ge=1)
 
+    #: `embedded` (Qdrant Edge in the state folder, owned by the role search), a Qdrant server's URL, or `off`.
+    index_url: str = "embedded"
+    index_api_key: SecretStr = SecretStr("")
+    #: On a Qdrant server: what the names of collections begin with.
+    index_prefix: str = Field("trivet", pattern=r"^[A-Za-z0-9._-]{1,40}$")
+    #: Consumer group on the event stream; two indexes of one Redis need two.
+    index_group: str = "index"
+    #: Candidates that HNSW keeps while it searches: more finds more of the exact neighbours, more slowly.
+    index_ef: int = Field(256, ge=16)
+    index_timeout_seconds: float = Field(30.0, gt=0)
+    #: How long a search may wait until the index has what was committed when it began; 0: not at all.
+    index_fresh_seconds: float = Field(1.0, ge=0)
+    #: Who answers searches: index, exact, or auto (the index where a search process answers and has all, else exact).
+    retriever: str = Field("auto", pattern="^(auto|index|exact)$")
+
     #: Where tests make this process fail; see `trivet.faults`.
     faults: str = ""
 
@@ -232,6 +247,21 @@ class Settings(BaseSettings):
     def models_folder(self) -> Path:
         """Where models lie on disk."""
         return self.model_dir or self.state_dir / "models"
+
+    @property
+    def indexed(self) -> bool:
+        """Whether there is to be an index."""
+        return self.index_url != "off"
+
+    @property
+    def index_folder(self) -> Path:
+        """Where the embedded index lies."""
+        return self.state_dir / "index"
+
+    @property
+    def search_socket(self) -> Path:
+        """Where the search process of this state folder answers."""
+        return self.state_dir.absolute() / "run" / "search.sock"
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:

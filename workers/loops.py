@@ -10,6 +10,7 @@ import structlog
 
 from trivet.broker import celery_ringer, make_app
 from trivet.clock import SystemClock
+from trivet.errors import TrivetError
 from trivet.ledger import open_ledger
 from trivet.names import Role
 from trivet.settings import Settings
@@ -45,7 +46,14 @@ def collect(settings: Settings, stopping: Callable[[], bool]) -> None:
     collect_forever(settings, stopping)
 
 
-LOOPS: dict[Role, Loop] = {Role.SWEEP: sweep, Role.DELIVER: deliver, Role.GC: collect}
+def search(settings: Settings, stopping: Callable[[], bool]) -> None:
+    """Own the index, and answer searches."""
+    from trivet.index.serving import search_forever
+
+    search_forever(settings, stopping)
+
+
+LOOPS: dict[Role, Loop] = {Role.SWEEP: sweep, Role.DELIVER: deliver, Role.GC: collect, Role.SEARCH: search}
 
 
 def run_loops(
@@ -65,6 +73,9 @@ def run_loops(
     def life(name: str, loop: Loop) -> None:
         try:
             loop(settings, stopping)
+        except TrivetError as error:
+            log.critical("loop.failed", role=name, error=str(error))
+            exit(BROKEN_STATUS)
         except BaseException:  # a thread that ends without a word would leave its work undone for ever
             log.exception("loop.crashed", role=name)
             exit(BROKEN_STATUS)

@@ -17,3 +17,4 @@ secret() { # name, value
 secret trivet_redis_url "redis://:$(random)@valkey:6379/0"
 secret trivet_s3_secret_key "$(random)"
 secret trivet_key_pepper "$(random)"
+secret trivet_index_api_key "$(random)"

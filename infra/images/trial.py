@@ -35,6 +35,7 @@ SERVICES: dict[str, list[list[str]]] = {
         [*_WORKER, "prepare,commit", "--concurrency", "2"],
         [*_WORKER, "sweep,gc"],
         [*_WORKER, "deliver"],
+        [*_WORKER, "search"],
     ],
     "embed-worker": [[*_WORKER, "embed"]],
     "api": [["trivet", "serve"]],

@@ -45,7 +45,12 @@ def project(tmp_path_factory: pytest.TempPathFactory, valkey_url: str, s3: S3, s
             "TRIVET_MAX_EXPIRIES": "1",
             "TRIVET_LEASE_SECONDS": "300",
         },
-        secrets={"trivet_redis_url": valkey_url, "trivet_s3_secret_key": s3.secret_key, "trivet_key_pepper": "pepper"},
+        secrets={
+            "trivet_redis_url": valkey_url,
+            "trivet_s3_secret_key": s3.secret_key,
+            "trivet_key_pepper": "pepper",
+            "trivet_index_api_key": "",
+        },
         port=free_port(),
     )
     try:

@@ -318,6 +318,7 @@ def test_the_real_workers_take_a_task(alone: Settings, folder: Path, tmp_path: P
             "embed",
             "sweep",
             "deliver",
+            "search",
         ]
         client = Trivet(settings=here)
         client.create_collection("docs", pipeline=Pipeline())

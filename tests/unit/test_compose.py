@@ -19,7 +19,7 @@ TEXT = COMPOSE.read_text("utf-8")
 IMAGES = DOCKERFILE.read_text("utf-8")
 WEIGHTS = (ROOT / "infra" / "docker" / "weights.yml").read_text("utf-8")
 EXAMPLE = (ROOT / ".env.example").read_text("utf-8")
-SERVERS = {"valkey", "s3"}
+SERVERS = {"valkey", "s3", "qdrant"}
 CATALOGUE = composed()["services"]
 TRIVET = {name: service for name, service in CATALOGUE.items() if "build" in service}
 WORKERS = {name: service for name, service in TRIVET.items() if name not in ("api", "embed-worker-gpu")}
@@ -121,6 +121,12 @@ def test_ports_are_open_to_this_machine_alone() -> None:
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
 
 
+def test_the_process_that_owns_the_index_and_the_api_that_asks_it_share_a_folder() -> None:
+    for name in ("search", "api"):
+        assert f"state:{image_environments()['runtime']['TRIVET_STATE_DIR']}" in TRIVET[name]["volumes"]
+    assert CATALOGUE["qdrant"]["profiles"] == ["qdrant"]
+
+
 def test_valkey_keeps_what_it_confirms() -> None:
     (script,) = CATALOGUE["valkey"]["command"]
     said = dict(re.findall(r"--(\S+) (\S+)", script.replace("''", '""')))
@@ -156,8 +162,11 @@ def test_every_service_has_limits_a_health_check_and_a_bounded_log() -> None:
 
 
 def test_services_of_trivet_start_when_the_servers_are_well() -> None:
-    for service in TRIVET.values():
-        assert service["depends_on"] == {name: {"condition": "service_healthy"} for name in SERVERS}
+    for name, service in TRIVET.items():
+        needed = {server: {"condition": "service_healthy"} for server in ("valkey", "s3")}
+        # The one that is not always there; nobody else looks into the index.
+        maybe = {"qdrant": {"condition": "service_healthy", "required": False}} if name == "search" else {}
+        assert service["depends_on"] == needed | maybe
 
 
 def test_a_service_is_given_longer_than_it_takes_at_most() -> None:

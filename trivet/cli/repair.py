@@ -28,7 +28,7 @@ def rebuild(ctx: typer.Context, json_: JsonFlag = False) -> None:
     """Write a lost ledger back from S3. Adds only what is missing; exit status 1 if a record could not be used."""
     from trivet.rebuild import rebuild as run
 
-    report = run(_settings(ctx))
+    report = run(library_settings(ctx))
     if json_:
         print_json(asdict(report))
     else:
@@ -45,14 +45,14 @@ def gc(
     """Remove from S3 what neither readers nor tasks need, once it is old enough. Workers of the role gc do so too."""
     from trivet.gc import collect
 
-    report = collect(_settings(ctx), dry_run=dry_run)
+    report = collect(library_settings(ctx), dry_run=dry_run)
     if json_:
         print_json(asdict(report))
     else:
         _show_gc(report)
 
 
-def _settings(ctx: typer.Context) -> Settings:
+def library_settings(ctx: typer.Context) -> Settings:
     """The settings; what the library logs goes to stderr, and only where somebody asked for more than its report."""
     from trivet.cli.debug import wanted
     from trivet.logs import configure

@@ -76,12 +76,13 @@ def search(
     heading: options.Heading = "",
     min_score: options.MinScore = None,
     min_leg: options.MinLeg = "",
+    retriever: options.RetrieverName = "",
     explain: Annotated[
         bool, typer.Option("--explain", help="Show each leg's score and rank, which words matched, and what was read.")
     ] = False,
     json_: JsonFlag = False,
 ) -> None:
-    """Search a collection with all three legs: exact, over the committed Parquet."""
+    """Search a collection with all three legs: in the index where there is one, else exact."""
     from trivet.retrieval import Fusion, Leg, SearchRequest
 
     if vectors and not json_:
@@ -103,16 +104,23 @@ def search(
         section_tokens=section,
         return_vectors=vectors,
     )
-    _search(ctx.obj, collection, [query, *(also or ())], request, explain, json_)
+    _search(ctx.obj, collection, [query, *(also or ())], request, explain, json_, retriever)
 
 
 def _search(
-    common: Common, collection: str, queries: list[str], request: SearchRequest, explain: bool, json_: bool
+    common: Common,
+    collection: str,
+    queries: list[str],
+    request: SearchRequest,
+    explain: bool,
+    json_: bool,
+    retriever: str,
 ) -> None:
+    from trivet.retrieval import open_retriever
     from trivet.retrieval.searching import Searcher
 
     client = common.client()
-    searcher = Searcher(client.settings)
+    searcher = Searcher(client.settings, open_retriever(client.settings, retriever))
     found = searcher.search(client.collection(collection), queries, request)
     whys = searcher.explain(found) if explain else None
     if json_:

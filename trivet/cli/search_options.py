@@ -28,6 +28,9 @@ Neighbours = Annotated[int, typer.Option("--neighbours", help="Chunks before and
 SectionTokens = Annotated[
     int | None, typer.Option("--section", metavar="TOKENS", help="The section around each hit, up to so long.")
 ]
+RetrieverName = Annotated[
+    str, typer.Option("--retriever", help="auto, index, or exact (reads the Parquet files); else TRIVET_RETRIEVER.")
+]
 Vectors = Annotated[bool, typer.Option("--vectors", help="With --json: the stored vectors of each hit.")]
 
 Also = Annotated[

@@ -13,7 +13,8 @@ import typer
 
 from trivet.cli.common import Common, JsonFlag
 from trivet.cli.console import print_json, print_table, say
-from trivet.errors import InvalidRequest, LedgerUnavailable
+from trivet.cli.index import describe
+from trivet.errors import IndexUnavailable, InvalidRequest, LedgerUnavailable, MissingDependency
 
 if TYPE_CHECKING:
     from trivet.settings import Settings
@@ -89,13 +90,14 @@ def status(ctx: typer.Context, json_: JsonFlag = False) -> None:
     common: Common = ctx.obj
     found = look(common.loaded())
     backlog: dict[str, Any] | None = None
+    index = _index(common)
     reason = ""
     try:
         backlog = common.client().backlog()
     except LedgerUnavailable as error:
         reason = str(error)
     if json_:
-        print_json({"system": asdict(found), "endpoints": _endpoints(common), "backlog": backlog})
+        print_json({"system": asdict(found), "endpoints": _endpoints(common), "backlog": backlog, "index": index})
     else:
         if found.phase is Phase.DOWN:
             say(f"Nothing that `trivet up` started runs in {found.state_dir}.")
@@ -105,8 +107,23 @@ def status(ctx: typer.Context, json_: JsonFlag = False) -> None:
             _print_backlog(backlog)
         else:
             say(f"No ledger answers: {reason}")
+        if index is not None:
+            say(describe(index))
     if backlog is None:
         raise typer.Exit(_NOT_UP)
+
+
+def _index(common: Common) -> dict[str, Any] | None:
+    """How far the index is, where a search process answers."""
+    settings = common.settings()
+    if not settings.search_socket.exists():
+        return None
+    from trivet.retrieval.remote import standing
+
+    try:
+        return asdict(standing(settings))
+    except (IndexUnavailable, MissingDependency):
+        return None
 
 
 def _endpoints(common: Common) -> dict[str, str]:
@@ -175,7 +192,9 @@ def _age(seconds: float) -> str:
 
 def worker(
     ctx: typer.Context,
-    roles: Annotated[list[str], typer.Argument(metavar="ROLE…", help="prepare, commit, embed, sweep, deliver or gc.")],
+    roles: Annotated[
+        list[str], typer.Argument(metavar="ROLE…", help="prepare, commit, embed, sweep, deliver, gc or search.")
+    ],
     concurrency: Annotated[
         int | None, typer.Option(min=1, help="Processes of a prepare or commit worker; else one per core.")
     ] = None,

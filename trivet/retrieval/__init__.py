@@ -1,9 +1,10 @@
 """Retrieval: the seam, its values, and its registry.
 
 A retriever scores a query's three legs against the committed chunks of one collection, fuses them and reranks by
-MaxSim. `exact` reads the Parquet parts themselves, `memory` is its twin; both pass
-`tests/contract/test_retrievers.py`. Scores are those of `trivet.retrieval.scores`, fusion is `trivet.retrieval.fusion`,
-what a filter lets through `trivet.retrieval.filters`, which part of a ranking is returned `trivet.retrieval.paging`.
+MaxSim. `exact` reads the Parquet parts themselves, `memory` is its twin, `index` asks the process that owns the index;
+all pass `tests/contract/test_retrievers.py`. Scores are those of `trivet.retrieval.scores`, fusion is
+`trivet.retrieval.fusion`, what a filter lets through `trivet.retrieval.filters`, which part of a ranking is returned
+`trivet.retrieval.paging`.
 """
 
 from __future__ import annotations
@@ -93,11 +94,20 @@ class Retriever(Protocol):
 
 
 #: Name → module:class, imported only when it is asked for.
-RETRIEVERS = {"exact": "trivet.retrieval.exact:ExactRetriever"}
+RETRIEVERS = {
+    "exact": "trivet.retrieval.exact:ExactRetriever",
+    "index": "trivet.retrieval.remote:RemoteRetriever",
+    "auto": "trivet.retrieval.remote:AutoRetriever",
+}
 
 
-def open_retriever(settings: Settings, name: str = "exact") -> Retriever:
-    """The retriever of this name over the store that the settings name; `MissingDependency` without pyarrow."""
+def open_retriever(settings: Settings, name: str = "") -> Retriever:
+    """The retriever of this name, else of the settings': over their store and the index of their state folder.
+
+    `auto` asks the index and, where it does not answer or is still being filled, reads the parts. Raises
+    `MissingDependency` without pyarrow.
+    """
+    name = name or settings.retriever
     if name not in RETRIEVERS:
         raise InvalidRequest(f"No retriever is called {name!r}.", hint=f"Choose one of {', '.join(RETRIEVERS)}.")
     module, kind = RETRIEVERS[name].split(":")

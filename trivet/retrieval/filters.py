@@ -5,19 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from trivet.parts.arrow import np
 from trivet.parts.reader import RowGroup
 from trivet.retrieval import Filters
 from trivet.retrieval.conditions import matches
-from trivet.values import Chunk, Manifest
+from trivet.values import Chunk
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def object_matches(manifest: Manifest, filters: Filters) -> bool:
+class Described(Protocol):
+    """What filters ask of an object: a manifest, or what an index remembers of one."""
+
+    @property
+    def metadata(self) -> dict[str, Any]: ...
+
+    @property
+    def created_at(self) -> str: ...
+
+
+def object_matches(manifest: Described, filters: Filters) -> bool:
     """Whether an object's metadata and time of commit are let through (`object_ids` is the caller's to heed)."""
     if not all(matches(manifest.metadata, expression) for expression in filters.metadata):
         return False

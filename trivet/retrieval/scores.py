@@ -28,7 +28,7 @@ BLOCK_TOKENS = 8192
 
 def dense_scores(query: NDArray[np.float32], chunks: NDArray[np.float32]) -> NDArray[np.float32]:
     """[d] or wider and [n, d] float32 → [n] float32 dot products."""
-    query = _fitted(query, chunks.shape[1], "dense")
+    query = fitted(query, chunks.shape[1], "dense")
     # Row by row in memory order: a BLAS product may round differently with the number of rows in the block, and
     # equal chunks must get equal scores wherever they are stored.
     scores: NDArray[np.float32] = np.einsum("nd,d->n", chunks, query, dtype=np.float32)
@@ -83,7 +83,7 @@ def colbert_scores(
     scores = np.zeros(n, np.float32)
     if not len(query) or not len(tokens):
         return scores
-    query = _fitted(query, tokens.shape[1], "ColBERT")
+    query = fitted(query, tokens.shape[1], "ColBERT")
     for first, last in _blocks(offsets):
         starts = offsets[first:last]
         begin, end = int(starts[0]), int(offsets[last])
@@ -103,7 +103,7 @@ def colbert_alignment(
     [q, d or wider] float32 and [t, d], both with one vector at least → [q] int64 and [q] float32; the sum of the
     products divided by q is `colbert_scores`. Of equal ones the first counts.
     """
-    similar = _fitted(query, tokens.shape[1], "ColBERT") @ tokens.astype(np.float32, copy=False).T
+    similar = fitted(query, tokens.shape[1], "ColBERT") @ tokens.astype(np.float32, copy=False).T
     best: NDArray[np.int64] = similar.argmax(axis=1)
     return best, similar[np.arange(len(query)), best]
 
@@ -119,7 +119,8 @@ def _blocks(offsets: NDArray[np.int64]) -> list[tuple[int, int]]:
     return blocks
 
 
-def _fitted(query: NDArray[np.float32], stored: int, leg: str) -> NDArray[np.float32]:
+def fitted(query: NDArray[np.float32], stored: int, leg: str) -> NDArray[np.float32]:
+    """[…, d] float32 as it is compared with vectors of `stored` numbers. Raises `InvalidRequest` where d is less."""
     if query.shape[-1] < stored:
         raise InvalidRequest(
             f"The query's {leg} vectors have {query.shape[-1]} dimensions, the stored ones {stored}.",

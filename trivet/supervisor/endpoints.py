@@ -23,6 +23,8 @@ _SHARED = (
     "model_aliases",
     "model_dir",
     "model_hub",
+    "index_url",
+    "retriever",
 )
 
 

@@ -31,7 +31,8 @@ class Plan:
     def line(self) -> bytes:
         """The plan as one line."""
         values = self.settings.model_dump(mode="json")
-        values["s3_secret_key"] = self.settings.s3_secret_key.get_secret_value()
+        for name in ("s3_secret_key", "index_api_key"):
+            values[name] = getattr(self.settings, name).get_secret_value()
         workers = [asdict(worker) for worker in self.workers]
         return json.dumps({"settings": values, "explicit": self.explicit, "workers": workers}).encode() + b"\n"
 

@@ -30,7 +30,7 @@ class WorkerSpec:
 
 
 def worker_specs(settings: Settings) -> tuple[WorkerSpec, ...]:
-    """A prefork worker for prepare and commit, the embed workers, one that sweeps and collects, one that delivers."""
+    """A prefork worker for prepare and commit, the embed workers, and one each that sweeps, delivers and searches."""
     root = str(find_root())
     count = default_embed_workers(settings) if settings.embed_workers is None else settings.embed_workers
     # Idle threads that spin take the cores from S3 and Redis beside them (measured: a tenth of the throughput).
@@ -48,6 +48,7 @@ def worker_specs(settings: Settings) -> tuple[WorkerSpec, ...]:
         *(spec(name, "--roles", "embed", env=embed_env) for name in embed),
         spec("sweep", "--roles", "sweep,gc"),
         spec("deliver", "--roles", "deliver"),
+        *((spec("search", "--roles", "search"),) if settings.indexed else ()),
     )
 
 
