@@ -239,8 +239,8 @@ class Settings(BaseSettings):
         named = init_settings().get("secrets_dir") or env_settings().get("secrets_dir")
         if not named:
             return init_settings, env_settings
-        if not Path(named).is_dir():
-            raise InvalidRequest(f"TRIVET_SECRETS_DIR is wrong: {named} is no folder.")
+        if not (os.access(named, os.R_OK | os.X_OK) and Path(named).is_dir()):
+            raise InvalidRequest(f"TRIVET_SECRETS_DIR is wrong: {named} is no folder that can be read.")
         return init_settings, env_settings, SecretsSettingsSource(settings_cls, named)
 
     @property

@@ -1,6 +1,6 @@
 """Inside a container: starts services, does what the trial on the host says, and tells what came of it.
 
-Its source is handed to the image's own Python (`python -c SOURCE URL SERVICES`), so it uses the standard library alone.
+Its source is handed to the image's own Python (`python -c SOURCE URL SERVICES /`), and needs nothing else.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any
 FIXED = ("/", "/app", "/etc", "/opt/venv", "/usr", "/models", "/bin")
 
 
-def main(url: str, services: list[list[str]]) -> None:
+def main(url: str, services: list[list[str]], root: str) -> None:
     """Start the services, do what is asked until told to stop, and end them: also where nobody asks any more."""
     running = [subprocess.Popen(argv) for argv in services]
     try:
         told: dict[str, Any] = {
             "uid": os.getuid(),
             "writable": [place for place in FIXED if os.access(place, os.W_OK)],
-            "bytes": size("/"),
+            "bytes": size(root),
         }
         while (command := tell(url, told | {"ended": [process.poll() for process in running]})) != ["stop"]:
             told = {}
@@ -67,4 +67,4 @@ def looked_at(path: str) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], json.loads(sys.argv[2]))
+    main(sys.argv[1], json.loads(sys.argv[2]), sys.argv[3])

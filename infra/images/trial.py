@@ -132,7 +132,7 @@ def trial(builder: Builder, folder: Path) -> dict[str, int]:
         for target, container in containers.items():
             say(f"{target}: building")
             container.log.unlink(missing_ok=True)
-            argv = ["python", "-c", inspect.getsource(agent), f"{url}/{target}", json.dumps(SERVICES[target])]
+            argv = ["python", "-c", inspect.getsource(agent), f"{url}/{target}", json.dumps(SERVICES[target]), "/"]
             container.process = builder.start(target, env, argv, container.log)
             _look(container, container.hear(_BUILD_SECONDS))
         _until_all_work(settings, containers)

@@ -93,6 +93,8 @@ class Project:
         self.services: dict[str, dict[str, Any]] = {
             name: service for name, service in self.file["services"].items() if "build" in service
         }
+        # Services look into it, each as its own user.
+        self.folder.chmod(0o755)
         (self.folder / "secrets").mkdir()
         for name in ("state", "models/hub"):
             self._own(self.folder / name)

@@ -48,7 +48,7 @@ def test_without_a_folder_no_file_is_read(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRIVET_SECRETS_DIR", str(tmp_path / "none"))
-    with pytest.raises(InvalidRequest, match=r"TRIVET_SECRETS_DIR is wrong: .*/none is no folder"):
+    with pytest.raises(InvalidRequest, match=r"TRIVET_SECRETS_DIR is wrong: .*/none is no folder that can be read"):
         Settings.load()
 
 
