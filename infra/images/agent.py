@@ -25,7 +25,8 @@ def main(url: str, services: list[list[str]], root: str) -> None:
         told: dict[str, Any] = {
             "uid": os.getuid(),
             "writable": [place for place in FIXED if os.access(place, os.W_OK)],
-            "bytes": size(root),
+            # Of whatever size, and not what an image is about.
+            "bytes": size(root) - size(f"{root}/models"),
         }
         while (command := tell(url, told | {"ended": [process.poll() for process in running]})) != ["stop"]:
             told = {}
@@ -50,7 +51,7 @@ def tell(url: str, told: dict[str, Any]) -> list[str]:
 
 def size(root: str) -> int:
     """Bytes of all files of the file system that holds `root`, as a disk has them."""
-    device, total = os.lstat(root).st_dev, 0
+    device, total = looked_at(root)[0], 0
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if looked_at(f"{folder}/{name}")[0] == device]
         total += sum(looked_at(f"{folder}/{name}")[1] for name in files)

@@ -182,7 +182,8 @@ def _look(container: Container, told: dict[str, Any]) -> None:
             f"{container.target} runs as user {told['uid']}, who may write {', '.join(told['writable']) or 'nothing'}.",
             hint=f"It must be {_UID}, who may write nothing that the image brings.",
         )
-    say(f"{container.target}: {container.bytes / 1e6:,.0f} MB, runs as {_UID} and can write nothing that it brings")
+    size = f"{container.bytes / 1e6:,.0f} MB without weights"
+    say(f"{container.target}: {size}; runs as {_UID} and can write nothing that it brings")
 
 
 def _until_all_work(settings: Settings, containers: dict[str, Container]) -> None:
