@@ -6,7 +6,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -80,9 +80,10 @@ def serving(settings: Settings) -> Iterator[None]:
         assert not thread.is_alive()
 
 
-def wait_level(settings: Settings, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
+def wait_level(settings: Settings, between: Callable[[], object] = lambda: None) -> None:
+    deadline = time.monotonic() + 90
     while True:
+        between()
         try:
             found = standing(settings)
             if found.filled and found.behind == 0:
@@ -106,6 +107,12 @@ def test_killed_at_every_step_and_started_again_the_index_equals_the_manifests(
     faults = ",".join(f"{name}:kill:{n % 2 + 1}:{tmp_path / f'{name}.struck'}" for n, name in enumerate(FAULTS))
     fleet, step = Fleet(settings), 0
     struck, deadline = set[str](), time.monotonic() + 240
+
+    def keep_running() -> None:
+        if fleet.processes["search"].poll() is not None:
+            fleet.processes.pop("search")
+            fleet.start("search", "--roles", "search", faults=faults)
+
     try:
         fleet.start("search", "--roles", "search", faults=faults)
         while struck != set(FAULTS):
@@ -115,15 +122,10 @@ def test_killed_at_every_step_and_started_again_the_index_equals_the_manifests(
             for late in (name, name, "abc"[(step + 1) % 3]):
                 tell(late, "deleted" if gone else "completed", generation=step + 2)
             time.sleep(0.15)
-            if fleet.processes["search"].poll() is not None:
-                fleet.processes.pop("search")
-                fleet.start("search", "--roles", "search", faults=faults)
+            keep_running()
             struck, step = {name for name in FAULTS if (tmp_path / f"{name}.struck").exists()}, step + 1
             assert time.monotonic() < deadline, f"never struck: {set(FAULTS) - struck}"
-        if fleet.processes["search"].poll() is not None:
-            fleet.processes.pop("search")
-            fleet.start("search", "--roles", "search", faults=faults)
-        wait_level(settings)
+        wait_level(settings, keep_running)
     finally:
         fleet.close()
     assert verified(settings).troubles == ()

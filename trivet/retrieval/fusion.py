@@ -119,8 +119,9 @@ def _combine(
     fused = dict.fromkeys(_ids(legs), 0.0)
     for leg, listed in legs.items():
         normal, missing = normalize(leg, _scores(listed))
+        weight = fusion.weight(leg)
         for chunk in fused:
-            fused[chunk] += fusion.weight(leg) * normal.get(chunk, missing) / total
+            fused[chunk] += weight * normal.get(chunk, missing) / total
     return fused
 
 
