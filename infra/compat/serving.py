@@ -29,7 +29,7 @@ def api_of(settings: Settings) -> Iterator[str]:
     base, log = f"http://127.0.0.1:{port}", settings.state_dir / "api.log"
     with log.open("ab") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "producers.http", "--port", str(port)],
+            [sys.executable, "-m", "trivet.cli", "serve", "--port", str(port)],
             cwd=_ROOT,
             env=environment(settings, os.environ),
             stdout=out,

@@ -56,7 +56,12 @@ def example_of(schema: dict[str, Any], schemas: dict[str, Any], depth: int = 0) 
         return [] if inner == [{}] else inner
     if kind == "object" or "properties" in schema:
         return {
-            name: _TIME if name.endswith("_at") else example_of(inner, schemas, depth + 1)
+            name: _TIME if name.endswith("_at") and _is_text(inner) else example_of(inner, schemas, depth + 1)
             for name, inner in schema.get("properties", {}).items()
         }
     return _PLAIN.get(kind or "", {})
+
+
+def _is_text(schema: dict[str, Any]) -> bool:
+    """Times of keys and hooks are numbers."""
+    return any(option.get("type") == "string" for option in (schema, *schema.get("anyOf", ())))

@@ -55,7 +55,7 @@ def free_port() -> int:
 
 @contextmanager
 def serving(settings: Settings, port: int | None = None) -> Iterator[Api]:
-    """`python -m producers.http` with these settings, until the block ends."""
+    """`trivet serve` with these settings, until the block ends."""
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"
     folder = settings.state_dir / "api"
@@ -63,7 +63,7 @@ def serving(settings: Settings, port: int | None = None) -> Iterator[Api]:
     log = folder / f"{port}.log"
     with log.open("ab") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "producers.http", "--port", str(port)],
+            [sys.executable, "-m", "trivet.cli", "serve", "--port", str(port)],
             cwd=ROOT,
             env=environment(settings, os.environ),
             stdin=subprocess.DEVNULL,
