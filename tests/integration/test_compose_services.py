@@ -58,17 +58,20 @@ def project(tmp_path_factory: pytest.TempPathFactory, valkey_url: str, s3: S3, s
             # The same image arguments, command and settings as embed-worker, but for a device that is not here.
             if name != "embed-worker-gpu":
                 made.start(name)
+        for name in made.running:
+            made.wait(name)
         yield made
     finally:
         made.close()
 
 
 @pytest.fixture(scope="module")
-def client(project: Project) -> Trivet:
+def client(project: Project) -> Iterator[Trivet]:
     key = json.loads(project.execute("api", "trivet", "keys", "create", "--name", "test", "--scope", "admin", "--json"))
     made = Trivet(f"http://127.0.0.1:{project.port}", api_key=key["api_key"])
     made.create_collection("docs")
-    return made
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -101,6 +104,7 @@ def test_a_service_that_is_stopped_under_load_leaves_in_its_grace_period_and_not
     for name in list(project.running):
         assert project.stop(name) == 0, project.log(name)
         project.start(name)
+        project.wait(name)
     views = wait_for_all(ledger, tasks, 120)
     assert {view.state for view in views} == {TaskState.COMPLETED}, [view.error for view in views if view.error]
     events = terminal_events(ledger)

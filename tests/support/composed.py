@@ -101,8 +101,8 @@ class Project:
         for name, value in self.secrets.items():
             (self.folder / "secrets" / name).write_text(f"{value}\n", "utf-8")
 
-    def start(self, name: str) -> subprocess.Popen[bytes]:
-        """Start a service; returns once its health check says that it is well."""
+    def start(self, name: str) -> None:
+        """Start a service; `wait` says when it is well."""
         service = self.services[name]
         tmp = self._own(self.folder / "tmp" / name)
         (tmp / "ready").unlink(missing_ok=True)
@@ -117,13 +117,16 @@ class Project:
                 start_new_session=True,
             )
         self.running[name] = process
-        check = self.here(name, service["healthcheck"]["test"][1:])
+
+    def wait(self, name: str) -> None:
+        """Return once its health check says that it is well."""
+        process = self.running[name]
+        check = self.here(name, self.services[name]["healthcheck"]["test"][1:])
         deadline = time.monotonic() + 120
         while subprocess.run(check, env=self.environment(name), capture_output=True, check=False).returncode:
             assert process.poll() is None, f"{name} ended:\n{self.log(name)}"
             assert time.monotonic() < deadline, f"{name} is not well:\n{self.log(name)}"
             time.sleep(0.2)
-        return process
 
     def stop(self, name: str) -> int:
         """What `docker compose stop` does; the exit status. Raises where it takes longer than its grace period."""
