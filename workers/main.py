@@ -62,6 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         setup_logging.connect(lambda **_: None, weak=False)
         bind_process(roles=options.roles)
         arm_all(settings.faults)
+        if settings.ready_file is not None:
+            # Of the life before, where a container is started anew with the files that it had.
+            settings.ready_file.unlink(missing_ok=True)
         if STAGE_ROLES.isdisjoint(roles):
             return _loop(settings, roles)
         if not STAGE_ROLES.issuperset(roles):

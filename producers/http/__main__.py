@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -16,7 +17,7 @@ from trivet.supervisor.endpoints import connected_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until a signal ends it. Exit status 2 where a setting is wrong."""
+    """Serve until a signal ends it. Exit status 0 after SIGTERM, 2 where a setting is wrong."""
     parser = argparse.ArgumentParser(prog="producers.http", description=__doc__)
     parser.add_argument("--host", default=None)
     parser.add_argument("--port", type=int, default=None)
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TrivetError as error:
         print(f"trivet: {error}", file=sys.stderr)  # noqa: T201 - a command's output
         return 2
+    # Uvicorn sends itself the signal again once it is through, and an orderly end is no death by a signal.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     uvicorn.run(
         app,
         host=settings.api_host,
