@@ -20,6 +20,7 @@ from trivet.index import Where
 from trivet.index.marks import Mark
 from trivet.index.writing import FAULTS, Written
 from trivet.retrieval import SearchRequest
+from trivet.retrieval.exact import ExactRetriever
 from trivet.values import Outputs
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
@@ -298,6 +299,15 @@ def test_no_metadata_can_spoil_an_index_or_come_back_as_others(held: Indexed, tm
                 hits = what.search("default", "docs", random_query(rng), request).hits
                 assert [hit.metadata for hit in hits] == [odd, odd]
             assert_level(one)
+
+
+def test_a_threshold_of_a_leg_that_is_not_stored_is_noted_as_in_exact_search(held: Indexed) -> None:
+    rng = np.random.default_rng(1)
+    held.world.commit("a", random_legs(rng, 3), outputs=Outputs(sparse=False))
+    request = SearchRequest.model_validate({"min_leg_scores": {"sparse": 0.1}, "fusion": {"weights": {"dense": 1}}})
+    query, exact = random_query(rng), ExactRetriever(held.world.store, held.world.prefix)
+    indexed_, exact_ = (one.search("default", "docs", query, request).stats.notes for one in (held, exact))
+    assert indexed_ == exact_ == ("The sparse leg is not stored in this collection and was left out.",)
 
 
 def test_a_filter_of_another_infinity_is_another_filter(held: Indexed) -> None:
