@@ -289,7 +289,9 @@ def _errors(space: Space) -> Iterator[None]:
         yield
     except TrivetError:
         raise
-    except Exception as error:  # noqa: BLE001 - the library raises no type of its own
+    except BaseException as error:  # the library raises no type of its own, and a panic of its Rust is no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise IndexUnavailable(
             f"The index of {space.namespace}/{space.collection} failed: {str(error)[:300] or type(error).__name__}.",
             hint="If it stays so, stop Trivet, remove the folder `index` in its state folder and start it again.",
