@@ -33,7 +33,7 @@ from qdrant_client import QdrantClient
 
 from trivet.index import Index, Point, Space, Where
 from trivet.index.edge import EdgeIndex
-from trivet.index.fields import point_id
+from trivet.index.fields import metadata_text, point_id
 from trivet.index.marks import Mark, Marks
 from trivet.index.qdrant import QdrantIndex
 from trivet.retrieval import Leg, QueryLegs, SearchRequest
@@ -193,7 +193,7 @@ class World:
             "language": "en",
             "source_url": "https://example.org/a",
             "committed_at": "2026-01-01T00:00:00+00:00",
-            "metadata": {"year": 2000 + n % 20},
+            "metadata": metadata_text({"year": 2000 + n % 20}),
         }
         chunk = self.chunk_ids[n]
         return Point(point_id(object_id, 1, chunk), payload, self.dense[n], self.terms(n), self.colbert(n))

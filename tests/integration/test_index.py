@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,21 +14,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qdrant_client import QdrantClient
 
 from tests.support.fleet import Fleet
 from tests.unit.retrieval.world import D, World, random_legs, random_query
 from trivet.cli import main
+from trivet.clock import SystemClock
 from trivet.delivery.groups import EventGroup
 from trivet.errors import IndexBusy, IndexUnavailable, InvalidRequest
 from trivet.index.edge import EdgeIndex
 from trivet.index.indexer import FAULTS
+from trivet.index.qdrant import QdrantIndex
 from trivet.index.serving import opened, search_forever
 from trivet.index.sync import VerifyReport
-from trivet.index.wire import Caller
+from trivet.index.wire import Caller, socket_address
+from trivet.index.writing import Writer
 from trivet.ledger.redis_reading import connect
 from trivet.retrieval import QueryLegs, SearchRequest, open_retriever
 from trivet.retrieval.exact import ExactRetriever
 from trivet.retrieval.remote import caller, reachable, standing
+from trivet.retrieval.remote import wait_level as wait_level_of
 from trivet.settings import Settings
 from trivet.stores import ObjectStore
 
@@ -265,8 +271,77 @@ def test_with_a_process_auto_is_the_index_and_a_second_one_is_refused(
     found = auto.search("default", "docs", query, REQUEST)
     assert found.stats.parts == 1
     assert "The Parquet files were read instead." in found.stats.notes[0]
+    settings.search_socket.touch()
+    off = settings.model_copy(update={"index_url": "off"})
+    assert open_retriever(off).search("default", "docs", query, REQUEST).stats.notes == ()
+    with pytest.raises(InvalidRequest, match="TRIVET_INDEX_URL is off"), opened(off):
+        pass
     with serving(settings):
         assert auto.search("default", "docs", query, REQUEST).stats.parts == 0
+
+
+def test_of_an_index_on_a_server_too_one_process_of_a_state_folder_answers(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = lambda _: QdrantIndex(QdrantClient(":memory:"), prefix="trivet")  # noqa: E731
+    monkeypatch.setattr("trivet.index.serving.open_index", made)
+    with serving(settings):
+        with pytest.raises(IndexBusy, match=r"is open in another process \(pid \d+\)"):
+            search_forever(settings, lambda: True)
+        assert reachable(settings)
+
+
+def test_who_added_something_can_wait_until_searches_find_it_however_long_that_takes(
+    settings: Settings, world: World, tell: Any, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurried = settings.model_copy(update={"index_fresh_seconds": 0})
+    clock = SystemClock()
+    wait_level_of(hurried, 1, clock)  # Nobody answers: searches are exact.
+    with serving(hurried):
+        bring = Writer.bring
+
+        def slow(*arguments: Any, **more: Any) -> Any:
+            time.sleep(0.2)
+            return bring(*arguments, **more)
+
+        monkeypatch.setattr(Writer, "bring", slow)
+        for n in range(3):
+            world.commit(f"o{n}", random_legs(rng, 2))
+            tell(f"o{n}")
+        with pytest.raises(TimeoutError, match="has not taken in the last"):
+            wait_level_of(hurried, 0, clock)
+        wait_level_of(hurried, 60, clock)
+        found = open_retriever(hurried).search("default", "docs", random_query(rng), REQUEST)
+        assert (found.stats.objects, found.stats.notes) == (3, ())
+
+
+def test_clients_that_die_or_send_nonsense_leave_no_trace_and_harm_nobody(
+    settings: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with serving(settings):
+        for sent in (
+            b"POST /search HTTP/1.1\r\nContent-Length: 1000\r\n\r\n{",
+            b"POST /verify HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}",
+            b"POST /verify HTTP/1.1\r\nContent-Length: -2\r\n\r\n{}",
+            b"POST /verify HTTP/1.1\r\nContent-Length: many\r\n\r\n{}",
+            b"POST /verify HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n{}",
+            b"\x00\xff\r\n\r\n",
+        ):
+            for _ in range(2):
+                client = socket.socket(socket.AF_UNIX)
+                with socket_address(settings.search_socket) as address:
+                    client.connect(address)
+                client.sendall(sent)
+                client.close()
+        assert reachable(settings)
+        refused = socket.socket(socket.AF_UNIX)
+        refused.settimeout(30)
+        with socket_address(settings.search_socket) as address:
+            refused.connect(address)
+        refused.sendall(b"POST /verify HTTP/1.1\r\nContent-Length: -2\r\n\r\n{}")
+        assert b"does not say how long its body is" in refused.makefile("rb").read()
+        refused.close()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_state_folder_with_a_long_path_has_a_socket_too(settings: Settings, tmp_path: Path) -> None:

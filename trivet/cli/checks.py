@@ -12,6 +12,7 @@ from trivet.cli.common import start_hint
 from trivet.cli.console import counted
 from trivet.errors import LedgerUnavailable, MissingDependency, TrivetError
 from trivet.names import Stage
+from trivet.supervisor.state import Phase, status
 
 if TYPE_CHECKING:
     from trivet.settings import Settings
@@ -80,14 +81,15 @@ def findings(settings: Settings) -> Iterator[Finding]:
 def _index(settings: Settings) -> Iterator[Finding]:
     from trivet.cli.index import judged
 
-    if settings.search_socket.exists():
+    if settings.indexed and settings.search_socket.exists():
         well, sentence = judged(settings)
         yield Finding("index", "ok" if well else "warning", sentence)
+    elif settings.indexed and status(settings).phase is Phase.UP:
+        yield Finding("index", "warning", "No search process answers: searches read the Parquet files.", "See its log.")
 
 
 def _system(settings: Settings) -> Iterator[Finding]:
     """Whoever named no server expects one that runs here: that there is none explains all that follows."""
-    from trivet.supervisor.state import Phase, status
 
     if settings.model_fields_set & {"redis_url", "s3_endpoint", "s3_access_key"}:
         return

@@ -222,12 +222,15 @@ def _leg(score: LegScore | None) -> str:
 def _print_stats(result: SearchResult, request: SearchRequest, model: str) -> None:
     stats = result.stats
     steps: dict[str, Any] = {step: f"{seconds * 1000:.0f} ms" for step, seconds in stats.seconds.items()}
+    read = f"{stats.parts} files, {stats.row_groups} row groups, {number(stats.bytes_read, 'B')}"
+    if "scan" not in stats.seconds:
+        read = "the index"
     rows = [
         ("model", model),
         ("fusion", f"{request.fusion.method} {', '.join(f'{leg}={w:g}' for leg, w in request.fusion.weights.items())}"),
         ("objects", f"{stats.objects_searched} of {stats.objects} searched"),
         ("chunks", f"{stats.rows:,} scored, {stats.rows_reranked} by MaxSim, {stats.rows_filtered} filtered out"),
-        ("read", f"{stats.parts} files, {stats.row_groups} row groups, {number(stats.bytes_read, 'B')}"),
+        ("read", read),
         ("time", ", ".join(f"{step} {seconds}" for step, seconds in steps.items())),
     ]
     print_table(("", ""), rows)

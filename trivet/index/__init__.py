@@ -215,6 +215,8 @@ def open_index(settings: Settings) -> Index:
     Raises `InvalidRequest` for a setting that names none, `MissingDependency`, `IndexBusy` where another process has
     it, and `IndexUnavailable`.
     """
+    if not settings.indexed:
+        raise InvalidRequest("TRIVET_INDEX_URL is off: there is no index.", hint="Set it to embedded, or leave it out.")
     scheme = settings.index_url.partition("://")[0]
     if scheme not in INDEXES:
         raise InvalidRequest(

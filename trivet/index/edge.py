@@ -49,6 +49,9 @@ class EdgeIndex:
         #: Held for every write; taken before `_lock`.
         self._writing = threading.RLock()
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        #: The process that puts a shard in order.
+        self._ordering: subprocess.Popen[str] | None = None
+        self._closed = False
         self._held = hold(self._folder / "lock")
         tidy(self._folder)
 
@@ -59,6 +62,11 @@ class EdgeIndex:
 
     def close(self) -> None:
         with self._lock:
+            if self._ordering is not None:
+                self._ordering.kill()
+        # What is put in order must not take a shard's place once another process may have the folder.
+        with self._writing, self._lock:
+            self._closed = True
             for space, shard in self._shards.items():
                 with _errors(space):
                     shard.close()
@@ -107,7 +115,8 @@ class EdgeIndex:
 
     def put(self, space: Space, points: Sequence[Point]) -> None:
         if points:
-            rows = [qe.Point(point.id, vectors(point), dict(point.payload)) for point in points]
+            with _errors(space):
+                rows = [qe.Point(point.id, vectors(point), dict(point.payload)) for point in points]
             objects = {point.payload["object_id"] for point in points}
             self._update(space, qe.UpdateOperation.upsert_points(rows), objects, len(rows), make=True)
 
@@ -171,24 +180,35 @@ class EdgeIndex:
                 shutil.rmtree(copy, ignore_errors=True)
                 shutil.copytree(path, copy)
                 self._touched[space], self._written[space] = set(), 0
-            ended = subprocess.run(  # noqa: S603 - this very interpreter
-                [sys.executable, "-m", "trivet.index.ordering", str(copy)], capture_output=True, text=True, check=False
-            )
-            if ended.returncode != 0:
-                last = (ended.stderr.strip().splitlines() or [f"status {ended.returncode}"])[-1]
-                raise IndexUnavailable(
-                    f"The index of {space.namespace}/{space.collection} could not be put in order: {last[:300]}."
-                )
+            self._ordered(space, copy)
             with _errors(space):
                 self._replace(space, shard, copy)
         finally:
             self._touched.pop(space, None)
             shutil.rmtree(copy, ignore_errors=True)
 
+    def _ordered(self, space: Space, copy: Path) -> None:
+        with self._lock:
+            if self._closed:
+                raise IndexUnavailable("The index is closed.")
+            command = [sys.executable, "-m", "trivet.index.ordering", str(copy)]
+            self._ordering = subprocess.Popen(  # noqa: S603 - this very interpreter
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            )
+        _, said = self._ordering.communicate()
+        status, self._ordering = self._ordering.returncode, None
+        if status != 0:
+            last = (said.strip().splitlines() or [f"status {status}"])[-1]
+            raise IndexUnavailable(
+                f"The index of {space.namespace}/{space.collection} could not be put in order: {last[:300]}."
+            )
+
     def _replace(self, space: Space, shard: qe.EdgeShard, copy: Path) -> None:
         fresh = qe.EdgeShard.load(str(copy))
         while True:
             with self._writing:
+                if self._closed:
+                    raise IndexUnavailable("The index is closed.")
                 touched, self._touched[space] = self._touched[space], set()
                 if len(touched) <= _LAST:
                     carry(shard, fresh, touched)
@@ -269,7 +289,10 @@ def _errors(space: Space) -> Iterator[None]:
         yield
     except TrivetError:
         raise
-    except Exception as error:  # noqa: BLE001 - the library raises no type of its own
+    except BaseException as error:  # the library raises no type of its own, and a panic of its Rust is no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise IndexUnavailable(
-            f"The index of {space.namespace}/{space.collection} failed: {str(error)[:300] or type(error).__name__}."
+            f"The index of {space.namespace}/{space.collection} failed: {str(error)[:300] or type(error).__name__}.",
+            hint="If it stays so, stop Trivet, remove the folder `index` in its state folder and start it again.",
         ) from None

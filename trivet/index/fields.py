@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from trivet.index import Found
 from trivet.values import Manifest
 
 #: Fields that filters look at, with their types. `live` is 0 or 1: the embedded Qdrant takes a condition on true for 1.
@@ -64,9 +65,35 @@ def payload(row: Mapping[str, Any], manifest: Manifest, *, parts_only: bool) -> 
         "headings": list(_prefixes(row["heading_path"])),
         "source_url": manifest.source_url,
         "committed_at": manifest.created_at,
-        "metadata": manifest.metadata,
+        "metadata": metadata_text(manifest.metadata),
         **({"parts_only": True} if parts_only else {}),
     }
+
+
+def metadata_text(metadata: Mapping[str, Any]) -> str:
+    """Metadata as JSON text, which Qdrant keeps as it is.
+
+    As a value of its own an integer beyond 64 bits would come back as another number, and one object nested more than
+    128 deep would make every read of its shard fail.
+    """
+    return json.dumps(metadata)
+
+
+def metadata_of(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata in a payload, also in one that was written when they were a value of their own."""
+    found = payload["metadata"]
+    metadata: dict[str, Any] = json.loads(found) if isinstance(found, str) else found
+    return metadata
+
+
+def newest(points: Iterable[Found]) -> list[Found]:
+    """Without points of generations below the highest of their object: while one replaces another, both are live."""
+    points = list(points)
+    highest: dict[str, int] = {}
+    for point in points:
+        name, generation = point.payload["object_id"], point.payload["generation"]
+        highest[name] = max(highest.get(name, 0), generation)
+    return [point for point in points if point.payload["generation"] == highest[point.payload["object_id"]]]
 
 
 def heading_key(path: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Self
 from pydantic import Field
 
 from trivet.index import Index, Point, Space, Where
-from trivet.index.fields import mark_id
+from trivet.index.fields import mark_id, metadata_of, metadata_text
 from trivet.retrieval.filters import object_matches
 from trivet.retrieval.requests import Filters
 from trivet.values import Frozen, Manifest
@@ -144,7 +144,7 @@ class Marks:
 
     def put(self, namespace: str, collection: str, mark: Mark) -> None:
         """Write an object's mark."""
-        payload = mark.model_dump(mode="json") | {"live": 0}
+        payload = mark.model_dump(mode="json") | {"metadata": metadata_text(mark.metadata), "live": 0}
         # Not under the lock: a write may have to wait for long, and searches must not wait with it.
         self._index.put(Space(namespace, collection), [Point(mark_id(mark.object_id), payload)])
         with self._lock:
@@ -173,8 +173,9 @@ class Marks:
         """The objects that these filters let through."""
         with self._lock:
             table = self._table(namespace, collection)
-            asked = filters.model_dump_json(include={"object_ids", "metadata", "committed_from", "committed_before"})
-            key = f"{encoder_key} {asked}"
+            asked = filters.object_ids, filters.metadata, filters.committed_from, filters.committed_before
+            # Not as JSON, which has one word for both infinities and for null.
+            key = f"{encoder_key} {asked!r}"
             if key not in table.answers:
                 if len(table.answers) >= _REMEMBERED:
                     table.answers.clear()
@@ -186,7 +187,7 @@ class Marks:
         if key not in self._tables:
             fields = list(Mark.model_fields)
             found = self._index.scroll(Space(namespace, collection), Where(), fields)
-            marks = [Mark.model_validate(payload) for _, payload in found]
+            marks = [Mark.model_validate({**payload, "metadata": metadata_of(payload)}) for _, payload in found]
             self._tables[key] = _Table({mark.object_id: mark for mark in marks})
         return self._tables[key]
 

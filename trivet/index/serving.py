@@ -16,6 +16,7 @@ import structlog
 
 from trivet.errors import IndexUnavailable, InvalidRequest, PermanentError, TrivetError
 from trivet.index import Index, open_index
+from trivet.index.edge_folder import hold
 from trivet.index.indexer import Indexer, Standing
 from trivet.index.marks import Marks
 from trivet.index.sync import FillReport, Sync, VerifyReport
@@ -134,7 +135,8 @@ class _Answers:
             raise IndexUnavailable("The index is still being filled from S3.")
         behind = self._indexer.fresh(self._settings.index_fresh_seconds)
         result = self._retriever.search(namespace, collection, query_of(asked.get("query", {})), request)
-        return result if not behind else with_note(result, f"The index has {behind} events still to take in.")
+        events = "1 event" if behind == 1 else f"{behind} events"
+        return result if not behind else with_note(result, f"The index has {events} still to take in.")
 
 
 def _json(value: Standing | FillReport | VerifyReport) -> bytes:
@@ -159,6 +161,9 @@ class _Server(ThreadingMixIn, UnixStreamServer):
     request_queue_size = 128
     answers: _Answers
 
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class prints a trace
+        log.debug("search.client_gone", exc_info=True)
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
@@ -169,8 +174,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(b"")
 
     def do_POST(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        if length > _MOST_BYTES:
+        given = self.headers.get("Content-Length", "")
+        if not (given.isascii() and given.isdecimal()):
+            self.close_connection = True
+            self._send(400, error_json(InvalidRequest("The request does not say how long its body is.")))
+        elif (length := int(given)) > _MOST_BYTES:
             self.close_connection = True
             self._send(413, error_json(InvalidRequest(f"The body has more than {_MOST_BYTES} bytes.")))
         else:
@@ -203,8 +211,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def _server(path: Path, answers: _Answers) -> Iterator[_Server]:
-    """Listens at the path, in place of what a process that was killed has left there: the index's lock is ours."""
+    """Listens at the path, in place of what a process that was killed has left there. Raises `IndexBusy`."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # The embedded index has a lock of its own; on a server nothing else keeps a second process away.
+    held = hold(path.with_suffix(".lock"))
     path.unlink(missing_ok=True)
     with socket_address(path) as address:
         server = _Server(address, _Handler)
@@ -216,3 +226,4 @@ def _server(path: Path, answers: _Answers) -> Iterator[_Server]:
         server.server_close()
         with suppress(FileNotFoundError):
             path.unlink()
+        held.close()

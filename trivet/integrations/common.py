@@ -89,9 +89,15 @@ def is_object_id(value: str) -> bool:
 
 
 def wait_for_texts(trivet: Trivet, tasks: Sequence[TaskHandle], seconds: float) -> None:
-    """Wait until all tasks have ended. Raises `TrivetError` where one of them failed, and `TimeoutError`."""
+    """Wait until all tasks have ended and searches see it.
+
+    Raises `TrivetError` where one of them failed, and `TimeoutError`.
+    """
+    from trivet.retrieval.remote import wait_level
+
     deadline = trivet.clock.monotonic() + seconds
     views = [task.wait(timeout=max(deadline - trivet.clock.monotonic(), 0)) for task in tasks]
+    wait_level(trivet.settings, max(deadline - trivet.clock.monotonic(), 0), trivet.clock)
     failed = [view for view in views if view.state not in _DONE]
     if failed:
         first = failed[0]

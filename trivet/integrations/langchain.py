@@ -146,7 +146,7 @@ class TrivetVectorStore(VectorStore):
         batch_size: int | None = None,
         **kwargs: Any,
     ) -> list[str]:
-        """Ingest texts and wait until they are committed; a text of a known id takes the place of that one.
+        """Ingest texts and wait until searches find them; a text of a known id takes the place of that one.
 
         Returns their ids, new ones where none are given. At most `batch_size` texts are on their way at once; None sets
         no bound. Raises `InvalidRequest` for what cannot be ingested, `TrivetError` where a text failed, which says

@@ -5,14 +5,14 @@ Only the process that owns the index has one of these; clients reach it by `triv
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trivet.clock import Clock, SystemClock
 from trivet.index import Found, Index, QueryVector, Space, Where
-from trivet.index.fields import COLUMNS, IDENTITY
+from trivet.index.fields import COLUMNS, IDENTITY, metadata_of, newest
 from trivet.index.marks import Marks, Selection
 from trivet.parts.arrow import np
 from trivet.retrieval import (
@@ -154,7 +154,7 @@ class _Search:
                     best = self._nearest(space, vector)
                 found |= {point.id: point for point in best}
                 scores[leg] |= {point.id: point.score for point in best}
-        rows = _newest(found.values())
+        rows = newest(found.values())
         for leg, vector in vectors.items():
             missing = [point.id for point in rows if point.id not in scores[leg]]
             with self._step(leg):
@@ -258,7 +258,7 @@ class _Search:
             collection=self.place[1],
             generation=stored["generation"],
             source_url=stored["source_url"],
-            metadata=stored["metadata"],
+            metadata=metadata_of(stored),
             committed_at=stored["committed_at"],
             score=score,
             dense=legs.get(Leg.DENSE),
@@ -274,7 +274,8 @@ class _Search:
             self.notes += [
                 f"The {leg} leg is not stored in this collection and was left out."
                 for leg in (Leg.DENSE, Leg.SPARSE)
-                if self.request.fusion.weight(leg) and not any(space.has(leg) for space in self.spaces)
+                if (self.request.fusion.weight(leg) or leg in self.request.min_leg_scores)
+                and not any(space.has(leg) for space in self.spaces)
             ]
         if self.request.reranks and kept and not colbert:
             self.notes.append("The colbert leg is not stored in this collection: hits were not reranked by MaxSim.")
@@ -293,13 +294,3 @@ class _Search:
             seconds=self.seconds,
             notes=tuple(self.notes),
         )
-
-
-def _newest(points: Iterable[Found]) -> list[Found]:
-    """Without points of generations below the highest of their object: while one replaces another, both are live."""
-    points = list(points)
-    highest: dict[str, int] = {}
-    for point in points:
-        name, generation = point.payload["object_id"], point.payload["generation"]
-        highest[name] = max(highest.get(name, 0), generation)
-    return [point for point in points if point.payload["generation"] == highest[point.payload["object_id"]]]

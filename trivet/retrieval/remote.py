@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+from trivet.clock import Clock
 from trivet.errors import IndexUnavailable, TrivetError
 from trivet.index.indexer import Standing
 from trivet.index.wire import Caller, query_json, result_of
@@ -14,6 +15,8 @@ from trivet.retrieval import Hit, Passage, QueryLegs, SearchRequest, SearchResul
 from trivet.retrieval.exact import ExactRetriever
 from trivet.retrieval.extras import with_extras
 from trivet.settings import Settings
+
+_LOOK_SECONDS = 0.02
 
 
 class RemoteRetriever:
@@ -54,7 +57,8 @@ class RemoteRetriever:
 class AutoRetriever:
     """`Retriever` that asks the index and, where that does not answer, reads the parts. Thread-safe."""
 
-    def __init__(self, index: RemoteRetriever, parts: ExactRetriever, socket: Path) -> None:
+    def __init__(self, index: RemoteRetriever, parts: ExactRetriever, socket: Path | None) -> None:
+        """`socket` is where the index answers; None where there is to be none, whatever lies there."""
         self._index = index
         self._parts = parts
         self._socket = socket
@@ -64,11 +68,12 @@ class AutoRetriever:
     @classmethod
     def open(cls, settings: Settings) -> Self:
         """Of the state folder that the settings name."""
-        return cls(RemoteRetriever.open(settings), ExactRetriever.open(settings), settings.search_socket)
+        socket = settings.search_socket if settings.indexed else None
+        return cls(RemoteRetriever.open(settings), ExactRetriever.open(settings), socket)
 
     def search(self, namespace: str, collection: str, query: QueryLegs, request: SearchRequest) -> SearchResult:
         """See `trivet.retrieval.Retriever.search`; a note says so where there is an index that did not answer."""
-        if not self._socket.exists():
+        if self._socket is None or not self._socket.exists():
             return self._parts.search(namespace, collection, query, request)
         try:
             return self._index.search(namespace, collection, query, request)
@@ -97,6 +102,25 @@ def _standing(settings: Settings) -> Standing | None:
         return standing(settings) if settings.search_socket.exists() else None
     except TrivetError:
         return None
+
+
+def wait_level(settings: Settings, seconds: float, clock: Clock) -> None:
+    """Wait until the index has all that was on the stream when this was called; at once where nobody searches in one.
+
+    Raises `TimeoutError`.
+    """
+    if not settings.indexed or settings.retriever == "exact":
+        return
+    until, wanted, last = clock.monotonic() + seconds, None, 0
+    while (found := _standing(settings)) is not None and found.filled and found.behind:
+        if wanted is None or found.events < last:  # Counted from 0 by a process that has begun anew.
+            wanted = found.events + found.behind
+        if found.events >= wanted:
+            return
+        if clock.monotonic() >= until:
+            raise TimeoutError(f"The index has not taken in the last {found.behind} events after {seconds:g} seconds.")
+        last = found.events
+        clock.sleep(_LOOK_SECONDS)
 
 
 def standing(settings: Settings) -> Standing:

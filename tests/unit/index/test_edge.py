@@ -90,6 +90,33 @@ def test_what_is_written_and_searched_while_a_shard_is_put_in_order_is_not_lost(
     assert index.count(SPACE, Where(live=True)) == len(expected)
 
 
+def test_closed_while_a_shard_is_put_in_order_nothing_takes_its_place(
+    index: EdgeIndex, folder: Path, rng: np.random.Generator
+) -> None:
+    index.put(SPACE, points(rng, 0, 1500))
+    ended: list[str] = []
+
+    def order() -> None:
+        with pytest.raises(IndexUnavailable) as error:
+            index.optimize()
+        ended.append(error.value.message)
+
+    ordering = threading.Thread(target=order)
+    ordering.start()
+    while index._ordering is None:
+        assert ordering.is_alive()
+    index.close()
+    other = EdgeIndex(folder, ef=64)
+    other.put(SPACE, points(rng, 1500, 1503))
+    ordering.join()
+    assert ended
+    assert other.count(SPACE, Where()) == 1503
+    other.close()
+    other = EdgeIndex(folder, ef=64)
+    assert other.count(SPACE, Where()) == 1503
+    other.close()
+
+
 def test_what_was_settled_is_there_when_it_is_opened_again(folder: Path, rng: np.random.Generator) -> None:
     index = EdgeIndex(folder, ef=64)
     index.put(SPACE, points(rng, 0, 30))
@@ -125,14 +152,15 @@ def test_a_shard_that_was_about_to_be_replaced_comes_back(folder: Path, rng: np.
     index.close()
 
 
-def test_a_damaged_shard_is_one_sentence(folder: Path, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(("damaged", "with_"), [("*", b"x"), ("tracker.dat", b"\xff" * 4096)], ids=["all", "panic"])
+def test_a_damaged_shard_is_one_sentence(folder: Path, rng: np.random.Generator, damaged: str, with_: bytes) -> None:
     index = EdgeIndex(folder, ef=64)
     index.put(SPACE, points(rng, 0, 3))
     index.close()
-    for file in (folder / SPACE.namespace / SPACE.collection / SPACE.name).rglob("*"):
+    for file in (folder / SPACE.namespace / SPACE.collection / SPACE.name).rglob(damaged):
         if file.is_file():
-            file.write_bytes(b"x")
+            file.write_bytes(with_)
     index = EdgeIndex(folder, ef=64)
-    with pytest.raises(IndexUnavailable, match=r"^The index of default/docs failed: .*trivet index rebuild`\.$"):
-        index.count(SPACE, Where())
+    with pytest.raises(IndexUnavailable, match=r"^The index of default/docs failed: .*remove the folder .* again\.$"):
+        index.payloads(SPACE, [points(np.random.default_rng(3), 0, 1)[0].id])
     index.close()

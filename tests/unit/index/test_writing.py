@@ -20,6 +20,7 @@ from trivet.index import Where
 from trivet.index.marks import Mark
 from trivet.index.writing import FAULTS, Written
 from trivet.retrieval import SearchRequest
+from trivet.retrieval.exact import ExactRetriever
 from trivet.values import Outputs
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
@@ -280,6 +281,42 @@ def cut_off() -> None:
 def purge(world: World, object_id: str) -> None:
     for stored in list(world.store.list(world.layout.object(object_id))):
         world.store.delete(stored.key)
+
+
+def test_no_metadata_can_spoil_an_index_or_come_back_as_others(held: Indexed, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    deep: dict[str, Any] = {}
+    for _ in range(150):
+        deep = {"a": deep}
+    odd = {"deep": deep, "big": 10**30, "least": -(2**63) - 1, "nul": "x\0y", "": None, "real": 1.0, "true": True}
+    filters = {"metadata": [{"key": "big", "op": "eq", "value": 10**30}]}
+    request = SearchRequest.model_validate({"filters": filters})
+    held.world.commit("odd", random_legs(rng, 2), metadata=odd)
+    held.world.commit("even", random_legs(rng, 2), metadata={"big": float(10**30 + 10**15)})
+    with indexed(held.world, tmp_path / "index") as embedded:
+        for one in (held, embedded):
+            for what in (one, Indexed(held.world, one.index)):
+                hits = what.search("default", "docs", random_query(rng), request).hits
+                assert [hit.metadata for hit in hits] == [odd, odd]
+            assert_level(one)
+
+
+def test_a_threshold_of_a_leg_that_is_not_stored_is_noted_as_in_exact_search(held: Indexed) -> None:
+    rng = np.random.default_rng(1)
+    held.world.commit("a", random_legs(rng, 3), outputs=Outputs(sparse=False))
+    request = SearchRequest.model_validate({"min_leg_scores": {"sparse": 0.1}, "fusion": {"weights": {"dense": 1}}})
+    query, exact = random_query(rng), ExactRetriever(held.world.store, held.world.prefix)
+    indexed_, exact_ = (one.search("default", "docs", query, request).stats.notes for one in (held, exact))
+    assert indexed_ == exact_ == ("The sparse leg is not stored in this collection and was left out.",)
+
+
+def test_a_filter_of_another_infinity_is_another_filter(held: Indexed) -> None:
+    rng = np.random.default_rng(1)
+    held.world.commit("a", random_legs(rng, 2), metadata={"year": 2000})
+    for bound, expected in ((float("-inf"), 2), (float("inf"), 0)):
+        filters = {"metadata": [{"key": "year", "op": "gt", "value": bound}]}
+        request = SearchRequest.model_validate({"filters": filters})
+        assert len(held.search("default", "docs", random_query(rng), request).hits) == expected
 
 
 def test_a_mark_keeps_what_it_is_told(held: Indexed) -> None:
