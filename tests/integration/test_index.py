@@ -308,11 +308,16 @@ def test_who_added_something_can_wait_until_searches_find_it_however_long_that_t
         for n in range(3):
             world.commit(f"o{n}", random_legs(rng, 2))
             tell(f"o{n}")
+        query = random_query(rng)
+        missing = open_retriever(hurried.model_copy(update={"retriever": "index"}))
+        assert "still to take in" in missing.search("default", "docs", query, REQUEST).stats.notes[-1]
+        # What is small enough is read rather than missed.
+        assert open_retriever(hurried).search("default", "docs", query, REQUEST).stats.objects == 3
         with pytest.raises(TimeoutError, match="has not taken in the last"):
             wait_level_of(hurried, 0, clock)
         wait_level_of(hurried, 60, clock)
-        found = open_retriever(hurried).search("default", "docs", random_query(rng), REQUEST)
-        assert (found.stats.objects, found.stats.notes) == (3, ())
+        found = open_retriever(hurried).search("default", "docs", query, REQUEST)
+        assert (found.stats.objects, found.stats.parts, found.stats.notes) == (3, 0, ())
 
 
 def test_clients_that_die_or_send_nonsense_leave_no_trace_and_harm_nobody(

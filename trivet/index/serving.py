@@ -134,6 +134,9 @@ class _Answers:
         if not self._indexer.filled:
             raise IndexUnavailable("The index is still being filled from S3.")
         behind = self._indexer.fresh(self._settings.index_fresh_seconds)
+        # Whoever can read the parts would rather do that than miss something, as long as there are few.
+        if behind and self._parts.marks.totals(namespace, collection)[1] < int(asked.get("whole_below", 0)):
+            raise IndexUnavailable(f"The index has {behind} events still to take in.")
         result = self._retriever.search(namespace, collection, query_of(asked.get("query", {})), request)
         events = "1 event" if behind == 1 else f"{behind} events"
         return result if not behind else with_note(result, f"The index has {events} still to take in.")

@@ -17,6 +17,9 @@ from trivet.retrieval.extras import with_extras
 from trivet.settings import Settings
 
 _LOOK_SECONDS = 0.02
+#: Chunks of a collection below which its parts are read rather than something missed that an index has not yet. Reading
+#: takes the longer the more there are, and an index that is always a little behind must not lead to it every time.
+_READABLE = 20_000
 
 
 class RemoteRetriever:
@@ -33,12 +36,19 @@ class RemoteRetriever:
 
     def search(self, namespace: str, collection: str, query: QueryLegs, request: SearchRequest) -> SearchResult:
         """See `trivet.retrieval.Retriever.search`. Raises `IndexUnavailable` where no process answers."""
+        return self.search_whole(namespace, collection, query, request, below=0)
+
+    def search_whole(
+        self, namespace: str, collection: str, query: QueryLegs, request: SearchRequest, *, below: int
+    ) -> SearchResult:
+        """As `search`; raises `IndexUnavailable` also where the index lacks something of under `below` chunks."""
         bare = request.model_copy(update={"neighbours": 0, "section_tokens": None, "return_vectors": False})
         body = {
             "namespace": namespace,
             "collection": collection,
             "query": query_json(query),
             "request": bare.model_dump(mode="json"),
+            "whole_below": below,
         }
         result = self._caller.ask(result_of, "search", body)
         return replace(result, hits=with_extras(self, namespace, result.hits, request))
@@ -76,7 +86,7 @@ class AutoRetriever:
         if self._socket is None or not self._socket.exists():
             return self._parts.search(namespace, collection, query, request)
         try:
-            return self._index.search(namespace, collection, query, request)
+            return self._index.search_whole(namespace, collection, query, request, below=_READABLE)
         except IndexUnavailable as error:
             found = self._parts.search(namespace, collection, query, request)
             return with_note(found, f"{error.message} The Parquet files were read instead.")
