@@ -159,7 +159,6 @@ class VectorIndex(BaseModel):
     type: str = Field(description="dense, sparse or multi_dense.")
     #: As Mixpeek nests it.
     index: dict[str, Any]
-    source: str = "extractor"
 
 
 def slug(model: str) -> str:

@@ -12,6 +12,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from trivet.errors import InvalidRequest
 
 T = TypeVar("T")
+P = TypeVar("P", bound="PageRequest")
 MOST = 1000
 _USUAL = 100
 
@@ -62,6 +63,37 @@ def asked_in_query(
 
 
 PageQuery = Annotated[PageRequest, Depends(asked_in_query)]
+
+
+_InQuery = Annotated[int | None, Query(ge=1, le=MOST)]
+_CursorInQuery = Annotated[str | None, Query(max_length=500)]
+
+
+class QueryPage(BaseModel):
+    """What the query of a POST says of the page: generated clients put it there, and filters into the body."""
+
+    limit: int | None = None
+    cursor: str | None = None
+
+    def over(self, body: P) -> P:
+        """The body, with what the query says in its place."""
+        return body.model_copy(update=self.model_dump(exclude_none=True))
+
+
+def query_of_post(limit: _InQuery = None, page_size: _InQuery = None, cursor: _CursorInQuery = None) -> QueryPage:
+    """What it says."""
+    return QueryPage(limit=limit or page_size, cursor=cursor)
+
+
+QueryOfPost = Annotated[QueryPage, Depends(query_of_post)]
+
+
+def asked_in_body(query: QueryOfPost, body: PageRequest | None = None) -> PageRequest:
+    """The page that a POST asks for."""
+    return query.over(body or PageRequest())
+
+
+PageBody = Annotated[PageRequest, Depends(asked_in_body)]
 
 
 def cursor_to(list_name: str, where: str) -> str:

@@ -171,13 +171,22 @@ def _merged(found: list[Found], most: int) -> list[DocumentAnswer]:
 
 
 def _statistics(found: list[Found]) -> dict[str, Any]:
+    """By collection, in the shape that Mixpeek gives a stage."""
+    return {one.collection.name: _of_stage(one) for one in found}
+
+
+def _of_stage(found: Found) -> dict[str, Any]:
+    stats, hits = found.result.stats, len(found.hits)
     return {
-        one.collection.name: {
-            "objects": one.result.stats.objects,
-            "objects_searched": one.result.stats.objects_searched,
-            "documents": one.result.stats.rows,
-            "documents_filtered": one.result.stats.rows_filtered,
-            "seconds": dict(one.result.stats.seconds),
-        }
-        for one in found
+        "input_count": stats.rows,
+        "output_count": hits,
+        "duration_ms": round(1000 * sum(stats.seconds.values()), 1),
+        "efficiency": round(hits / stats.rows, 6) if stats.rows else 0.0,
+        "metadata": {
+            "objects": stats.objects,
+            "objects_searched": stats.objects_searched,
+            "documents_filtered": stats.rows_filtered,
+            "documents_reranked": stats.rows_reranked,
+            "seconds": dict(stats.seconds),
+        },
     }

@@ -77,9 +77,14 @@ shown("list_tasks", len(tasks.list_tasks().results) == len(NAMES))
 shown("list_batches", batches.list_batches_buckets(bucket.bucket_id).total_count == 1)
 
 documents = mixpeek.CollectionDocumentsApi(api)
-listed = documents.list_documents(collection.collection_id, m.ListDocumentsRequest.from_dict({"limit": 100})).results
+listed = documents.list_documents(
+    collection.collection_id, list_documents_request=m.ListDocumentsRequest.from_dict({"limit": 100})
+).results
 texts = sorted(one.additional_properties["text"] for one in listed)
 shown("list_documents", texts == sorted(DOCUMENTS.values()), texts)
+first = documents.list_documents(collection.collection_id, limit=2)
+rest = documents.list_documents(collection.collection_id, cursor=first.pagination.next_cursor)
+shown("list_documents page by page", len(first.results) == 2 and len(rest.results) == len(NAMES) - 2, rest)
 one = documents.get_document(collection.collection_id, listed[0].document_id)
 shown("get_document", one.document_id == listed[0].document_id, one)
 

@@ -21,7 +21,7 @@ from producers.http.collections import kept_of
 from producers.http.context import Context, ContextOf
 from producers.http.edge.quota import charge
 from producers.http.naming import collection_id, collection_named
-from producers.http.paging import Page, PageQuery, PageRequest, cursor_to, number_from, page_of
+from producers.http.paging import Page, PageBody, PageQuery, PageRequest, cursor_to, number_from, page_of
 from producers.http.route import new_id
 from producers.http.route import router as make_router
 from producers.http.routes import tasks
@@ -67,11 +67,9 @@ def list_by_query(context: ContextOf, who: CallerOf, bucket_identifier: str, ask
 @router.post(
     "/buckets/{bucket_identifier}/batches/list", operation_id="list_batches_post", summary="List batches of a bucket"
 )
-def list_by_body(
-    context: ContextOf, who: CallerOf, bucket_identifier: str, asked: PageRequest | None = None
-) -> Page[BatchAnswer]:
+def list_by_body(context: ContextOf, who: CallerOf, bucket_identifier: str, asked: PageBody) -> Page[BatchAnswer]:
     """The same, asked in a body."""
-    return _page(context, who, bucket_identifier, asked or PageRequest())
+    return _page(context, who, bucket_identifier, asked)
 
 
 @router.get("/buckets/{bucket_identifier}/batches/{batch_id}", operation_id="get_batch", summary="Get a batch")

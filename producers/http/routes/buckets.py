@@ -11,7 +11,7 @@ from producers.http.answers import Deleted, Status, timestamp
 from producers.http.buckets import KeptBucket, buckets, objects, uploads
 from producers.http.caller import Caller, CallerOf
 from producers.http.context import Context, ContextOf
-from producers.http.paging import Page, PageQuery, PageRequest, cursor_to, number_from, page_of
+from producers.http.paging import Page, PageBody, PageQuery, PageRequest, cursor_to, number_from, page_of
 from producers.http.route import new_id
 from producers.http.route import router as make_router
 
@@ -110,9 +110,9 @@ def list_by_query(context: ContextOf, who: CallerOf, asked: PageQuery) -> Page[B
 
 
 @router.post("/buckets/list", operation_id="list_buckets_post", summary="List buckets")
-def list_by_body(context: ContextOf, who: CallerOf, asked: PageRequest | None = None) -> Page[BucketAnswer]:
+def list_by_body(context: ContextOf, who: CallerOf, asked: PageBody) -> Page[BucketAnswer]:
     """The same, asked in a body."""
-    return _page(context, who, asked or PageRequest())
+    return _page(context, who, asked)
 
 
 @router.get("/buckets/{bucket_identifier}", operation_id="get_bucket", summary="Get a bucket")

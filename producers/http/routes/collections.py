@@ -22,7 +22,7 @@ from producers.http.extractors import (
     vector_indexes,
 )
 from producers.http.naming import collection_id, collection_named
-from producers.http.paging import Page, PageQuery, PageRequest, cursor_from, cursor_to, page_of
+from producers.http.paging import Page, PageBody, PageQuery, PageRequest, cursor_from, cursor_to, page_of
 from producers.http.route import key_of
 from producers.http.route import router as make_router
 from trivet.deleting.deletes import Deletes
@@ -146,9 +146,9 @@ def list_by_query(context: ContextOf, who: CallerOf, asked: PageQuery) -> Page[C
 
 
 @router.post("/collections/list", operation_id="list_collections_post", summary="List collections")
-def list_by_body(context: ContextOf, who: CallerOf, asked: PageRequest | None = None) -> Page[CollectionAnswer]:
+def list_by_body(context: ContextOf, who: CallerOf, asked: PageBody) -> Page[CollectionAnswer]:
     """The same, asked in a body."""
-    return _page(context, who, asked or PageRequest())
+    return _page(context, who, asked)
 
 
 @router.get("/collections/{collection_identifier}", operation_id="get_collection", summary="Get a collection")

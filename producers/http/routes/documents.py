@@ -12,7 +12,7 @@ from producers.http.caller import Caller, CallerOf
 from producers.http.context import Context, ContextOf
 from producers.http.documents import DocumentAnswer
 from producers.http.naming import collection_named
-from producers.http.paging import Page, PageQuery, PageRequest, cursor_from, cursor_to, page_of
+from producers.http.paging import Page, PageQuery, PageRequest, QueryOfPost, cursor_from, cursor_to, page_of
 from producers.http.route import router as make_router
 from trivet.deleting.deletes import delete_object
 from trivet.errors import Conflict, InvalidRequest
@@ -51,10 +51,14 @@ def list_by_query(
     summary="List documents",
 )
 def list_by_body(
-    context: ContextOf, who: CallerOf, collection_identifier: str, asked: DocumentsRequest | None = None
+    context: ContextOf,
+    who: CallerOf,
+    collection_identifier: str,
+    query: QueryOfPost,
+    asked: DocumentsRequest | None = None,
 ) -> Page[DocumentAnswer]:
     """The same, asked in a body, with filters."""
-    return _page(context, who, collection_identifier, asked or DocumentsRequest())
+    return _page(context, who, collection_identifier, query.over(asked or DocumentsRequest()))
 
 
 @router.get(

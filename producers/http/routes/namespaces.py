@@ -11,7 +11,7 @@ from producers.http.caller import Caller, CallerOf
 from producers.http.context import Context, ContextOf
 from producers.http.kept import Kept, Shelf
 from producers.http.naming import NAMESPACE, ROOT, namespace_id, namespace_named
-from producers.http.paging import Page, PageQuery, PageRequest, cursor_to, number_from, page_of
+from producers.http.paging import Page, PageBody, PageQuery, PageRequest, cursor_to, number_from, page_of
 from producers.http.route import router as make_router
 from trivet.errors import Conflict, Forbidden
 from trivet.ids import check_name
@@ -72,9 +72,9 @@ def list_by_query(context: ContextOf, who: CallerOf, asked: PageQuery) -> Page[N
 
 
 @router.post("/namespaces/list", operation_id="list_namespaces_post", summary="List namespaces")
-def list_by_body(context: ContextOf, who: CallerOf, asked: PageRequest | None = None) -> Page[NamespaceAnswer]:
+def list_by_body(context: ContextOf, who: CallerOf, asked: PageBody) -> Page[NamespaceAnswer]:
     """The same, asked in a body."""
-    return _page(context, who, asked or PageRequest())
+    return _page(context, who, asked)
 
 
 @router.get("/namespaces/{namespace_identifier}", operation_id="get_namespace", summary="Get a namespace")

@@ -13,7 +13,7 @@ from producers.http.buckets import KeptBlob, KeptObject, buckets, objects
 from producers.http.caller import Caller, CallerOf
 from producers.http.context import Context, ContextOf
 from producers.http.making import ObjectRequest, make_object
-from producers.http.paging import Page, PageQuery, PageRequest, cursor_to, number_from, page_of
+from producers.http.paging import Page, PageBody, PageQuery, PageRequest, cursor_to, number_from, page_of
 from producers.http.route import new_id
 from producers.http.route import router as make_router
 from trivet.errors import InvalidRequest, SourceTooLarge, TrivetError
@@ -156,11 +156,9 @@ def list_by_query(context: ContextOf, who: CallerOf, bucket_identifier: str, ask
     operation_id="list_objects_post",
     summary="List objects of a bucket",
 )
-def list_by_body(
-    context: ContextOf, who: CallerOf, bucket_identifier: str, asked: PageRequest | None = None
-) -> Page[ObjectAnswer]:
+def list_by_body(context: ContextOf, who: CallerOf, bucket_identifier: str, asked: PageBody) -> Page[ObjectAnswer]:
     """The same, asked in a body."""
-    return _page(context, who, bucket_identifier, asked or PageRequest())
+    return _page(context, who, bucket_identifier, asked)
 
 
 @router.get("/buckets/{bucket_identifier}/objects/{object_id}", operation_id="get_object", summary="Get an object")

@@ -11,7 +11,7 @@ from producers.http.answers import Deleted, timestamp
 from producers.http.caller import Caller, CallerOf
 from producers.http.context import Context, ContextOf
 from producers.http.naming import collection_id, collection_named
-from producers.http.paging import Page, PageQuery, PageRequest, cursor_to, number_from, page_of
+from producers.http.paging import Page, PageBody, PageQuery, PageRequest, cursor_to, number_from, page_of
 from producers.http.route import new_id
 from producers.http.route import router as make_router
 from producers.http.searching import ExecuteAnswer, KeptRetriever, check_stages, execute, shelf
@@ -170,9 +170,9 @@ def list_by_query(context: ContextOf, who: CallerOf, asked: PageQuery) -> Page[R
 
 
 @router.post("/retrievers/list", operation_id="list_retrievers_post", summary="List retrievers")
-def list_by_body(context: ContextOf, who: CallerOf, asked: PageRequest | None = None) -> Page[RetrieverAnswer]:
+def list_by_body(context: ContextOf, who: CallerOf, asked: PageBody) -> Page[RetrieverAnswer]:
     """The same, asked in a body."""
-    return _page(context, who, asked or PageRequest())
+    return _page(context, who, asked)
 
 
 @router.post("/retrievers/execute", operation_id="execute_adhoc", summary="Search without a retriever")

@@ -16,7 +16,7 @@ from producers.http.answers import STATUS_OF, Status
 from producers.http.caller import Caller, CallerOf
 from producers.http.context import Context, ContextOf
 from producers.http.naming import collection_named
-from producers.http.paging import Page, PageQuery, PageRequest, cursor_from, cursor_to, page_of
+from producers.http.paging import Page, PageQuery, PageRequest, QueryOfPost, cursor_from, cursor_to, page_of
 from producers.http.route import router as make_router
 from producers.http.taskviews import TYPE_OF, TaskAnswer, has_ended, of_task, task_answer, view_of
 from producers.http.waiting import WaitSeconds, wait_until
@@ -68,9 +68,11 @@ def list_by_query(
 
 
 @router.post("/tasks/list", operation_id="list_tasks_post", summary="List tasks")
-def list_by_body(context: ContextOf, who: CallerOf, asked: TasksRequest | None = None) -> Page[TaskAnswer]:
+def list_by_body(
+    context: ContextOf, who: CallerOf, query: QueryOfPost, asked: TasksRequest | None = None
+) -> Page[TaskAnswer]:
     """The same, asked in a body."""
-    return _page(context, who, asked or TasksRequest())
+    return _page(context, who, query.over(asked or TasksRequest()))
 
 
 @router.get("/tasks/{task_id}", operation_id="get_task", summary="Get a task")

@@ -11,7 +11,7 @@ from producers.http.answers import Deleted, timestamp
 from producers.http.caller import Caller, CallerOf
 from producers.http.context import Context, ContextOf
 from producers.http.kept import Kept, Shelf
-from producers.http.paging import Page, PageQuery, PageRequest, cursor_to, number_from, page_of
+from producers.http.paging import Page, PageBody, PageQuery, PageRequest, cursor_to, number_from, page_of
 from producers.http.route import new_id
 from producers.http.route import router as make_router
 from trivet.delivery.values import EndpointState
@@ -119,9 +119,9 @@ def list_by_query(context: ContextOf, who: CallerOf, asked: PageQuery) -> Page[W
 
 
 @router.post("/organizations/webhooks/list", operation_id="list_webhooks_post", summary="List webhooks")
-def list_by_body(context: ContextOf, who: CallerOf, asked: PageRequest | None = None) -> Page[WebhookAnswer]:
+def list_by_body(context: ContextOf, who: CallerOf, asked: PageBody) -> Page[WebhookAnswer]:
     """The same, asked in a body."""
-    return _page(context, who, asked or PageRequest())
+    return _page(context, who, asked)
 
 
 @router.get("/organizations/webhooks/{webhook_id}", operation_id="get_webhook", summary="Get a webhook")
