@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from trivet.errors import InvalidRequest, ModelInvalid, ModelUnavailable
 from trivet.extractors import EXTRACTORS, check_extractors
@@ -58,6 +58,12 @@ class ExtractorRequest(BaseModel):
         None, description="Input of the extractor (`text`) → property of the object's blob."
     )
     field_passthrough: list[Any] | None = None
+
+    @field_validator("parameters", "params")
+    @classmethod
+    def _without_secrets(cls, given: dict[str, Any] | None) -> dict[str, Any] | None:
+        # It is of no use here, and a collection is shown to whoever may read.
+        return given and {name: "…" if name == "llm_api_key" and value else value for name, value in given.items()}
 
     def asked(self) -> dict[str, Any]:
         """All parameters."""

@@ -108,6 +108,11 @@ class TestAnExtractor:
         with pytest.raises(InvalidRequest):
             pipeline_of(asked(**given))
 
+    def test_keeps_no_secret_that_is_of_no_use_here(self) -> None:
+        given = asked(params={"llm_api_key": "sk-secret"}, parameters={"llm_api_key": "sk-secret"})
+        assert "secret" not in given.model_dump_json()
+        assert any("llm_api_key has no effect" in note for note in pipeline_of(given)[1])
+
     def test_needs_one_embedding_beside_any_others(self) -> None:
         both = [asked(name="text_embedding"), asked(name="language_extractor")]
         assert pipeline_of_all(both)[0].also == ("language_extractor",)
