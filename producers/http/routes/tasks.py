@@ -27,10 +27,19 @@ router = make_router("tasks")
 _LOOK_SECONDS = 0.25
 _FILTERED_STEP = 500
 _HEARTBEAT_SECONDS = 15.0
+#: A stream's schema is that of each event, as FastAPI describes its own.
+_EVENT: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "event": {"type": "string", "enum": ["progress", "end", "error"]},
+        "data": {"type": "string", "description": "A task as JSON; of an error, a sentence."},
+    },
+    "required": ["event", "data"],
+}
 _STREAM = {
     200: {
         "description": "Server-sent events: `progress` with a task after every change, `end` with the last one.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}, "example": "event: end\ndata: {}\n\n"}},
+        "content": {"text/event-stream": {"itemSchema": _EVENT, "example": "event: end\ndata: {}\n\n"}},
     }
 }
 
