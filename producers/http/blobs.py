@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import re
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
@@ -28,7 +28,7 @@ _MEDIA_TYPES = {
     "json": "application/json",
 }
 _URL = re.compile(r"(?i)((https?|s3)://|(file|upload):)\S+")
-_SCHEMES_REFUSED = re.compile(r"(?i)(file|upload):")
+_SCHEMES_REFUSED = ("file", "upload")
 _EXAMPLE: dict[str, Any] = {"property": "content", "type": "text", "data": "https://example.com/report.pdf"}
 
 
@@ -77,16 +77,17 @@ def source_of(context: Context, namespace: str, blob: Blob, upload: str) -> Sour
         raise InvalidRequest("An upload is named where none can be.", hint="Name it in a blob of a bucket's object.")
     data: Any = blob.url if blob.url is not None else blob.data
     if isinstance(data, dict):
+        stated = stated or _media_type(data, blob.property)
         if isinstance(data.get("url"), str):
-            return checked_url(data["url"], stated or data.get("mime_type"))
+            return checked_url(data["url"], stated)
         encoded = data.get("base64")
         if not isinstance(encoded, str):
             raise InvalidRequest(
                 f"The data of blob {blob.property!r} have neither url nor base64.",
                 hint="Give one of them, as a string.",
             )
-        kind = stated or str(data.get("mime_type") or data.get("content_type") or _MEDIA_TYPES.get(blob.type) or "")
-        return held(context, namespace, upload, _decoded(encoded, blob.property), kind or None)
+        kind = stated or _MEDIA_TYPES.get(blob.type)
+        return held(context, namespace, upload, _decoded(encoded, blob.property), kind)
     if blob.url is not None or is_data_url(data) or _named(data.strip()):
         if is_data_url(data) and len(data) > 4 * _INLINE_BYTES:
             return _large_data_url(context, namespace, upload, data, stated)
@@ -94,11 +95,23 @@ def source_of(context: Context, namespace: str, blob: Blob, upload: str) -> Sour
     return held(context, namespace, upload, data.encode(), stated or _MEDIA_TYPES.get(blob.type, "text/plain"))
 
 
+def _media_type(data: dict[str, Any], where: str) -> str | None:
+    given = data.get("mime_type") or data.get("content_type")
+    if given and not isinstance(given, str):
+        raise InvalidRequest(f"The media type of blob {where!r} is no text.", hint='Give one such as "text/plain".')
+    return given or None
+
+
 def checked_url(url: str, media_type: str | None = None) -> Source:
     """A URL that a request may name: files and uploads are not for it."""
-    if _SCHEMES_REFUSED.match(url.strip()):
+    try:
+        # As a fetch reads it: blanks and control characters before and within a scheme count for nothing there.
+        scheme = urlsplit(url.strip()).scheme.lower()
+    except ValueError:
+        raise InvalidRequest("The source URL cannot be read.", hint="Give a full URL.") from None
+    if scheme in _SCHEMES_REFUSED:
         raise SourceRefused(
-            f"{url.split(':', 1)[0].strip()}: URLs cannot be named in a request.",
+            f"{scheme}: URLs cannot be named in a request.",
             hint="Send the content itself, or use an upload.",
         )
     return Source(url=url, media_type=media_type or None)

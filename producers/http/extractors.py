@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from trivet.errors import InvalidRequest, ModelInvalid, ModelUnavailable
 from trivet.extractors import EXTRACTORS, check_extractors
@@ -23,6 +23,8 @@ VERSION = "v1"
 _MODEL = ("model_id", "embedding_model", "model")
 #: Tokens per unit, about, over texts in many languages: what a chunk size in another unit is carried out as.
 _TOKENS_PER = {"characters": 0.25, "words": 1.4, "sentences": 28.0, "paragraphs": 110.0, "pages": 500.0}
+#: No text has more of them; a product with a longer number would not fit a float.
+_MOST_UNITS = 1 << 30
 #: Parameters that cannot be carried out, each with what happens in its place.
 _WITHOUT_EFFECT = {
     "chunk_overlap": "chunks do not overlap",
@@ -56,6 +58,12 @@ class ExtractorRequest(BaseModel):
         None, description="Input of the extractor (`text`) → property of the object's blob."
     )
     field_passthrough: list[Any] | None = None
+
+    @field_validator("parameters", "params")
+    @classmethod
+    def _without_secrets(cls, given: dict[str, Any] | None) -> dict[str, Any] | None:
+        # It is of no use here, and a collection is shown to whoever may read.
+        return given and {name: "…" if name == "llm_api_key" and value else value for name, value in given.items()}
 
     def asked(self) -> dict[str, Any]:
         """All parameters."""
@@ -134,11 +142,11 @@ def _chunking(asked: dict[str, Any]) -> tuple[Chunking, list[str]]:
         return _sized(tokens), []
     if unit == "markdown":
         return Chunking(), ["split_by markdown: chunks end at headings, and have about 400 tokens."]
-    if unit not in _TOKENS_PER:
+    if not isinstance(unit, str) or unit not in _TOKENS_PER:
         raise InvalidRequest(
             f"split_by is {str(unit)[:40]!r}.", hint=f"Use none, tokens, markdown, {', '.join(_TOKENS_PER)}."
         )
-    tokens = round(size * _TOKENS_PER[unit]) if size else Chunking().target_tokens
+    tokens = round(min(size, _MOST_UNITS) * _TOKENS_PER[unit]) if size else Chunking().target_tokens
     made = _sized(tokens)
     return made, [f"split_by {unit} is carried out in tokens: about {made.target_tokens} in a chunk."]
 

@@ -51,7 +51,7 @@ class IngestBody(BaseModel):
 
     source: SourceRequest | None = None
     #: Each is looked at by itself, so that one that is wrong keeps none of the others from it.
-    sources: list[dict[str, Any]] | None = Field(
+    sources: list[Any] | None = Field(
         None, max_length=MOST_SOURCES, description="Each as `source`; what became of each is in the answer."
     )
     feature_extractors: list[ExtractorRequest] | None = Field(None, max_length=10)
@@ -84,7 +84,7 @@ def take_in_many(context: Context, collection: Collection, body: IngestBody, key
     A transient error stops all; repeated with the same key, what was accepted is not accepted again.
     """
 
-    def one(numbered: tuple[int, dict[str, Any]]) -> Item:
+    def one(numbered: tuple[int, Any]) -> Item:
         number, given = numbered
         object_id = ""
         try:
@@ -103,7 +103,7 @@ def take_in_many(context: Context, collection: Collection, body: IngestBody, key
         return list(pool.map(one, enumerate(body.sources or [])))
 
 
-def _parsed(given: dict[str, Any]) -> SourceRequest:
+def _parsed(given: Any) -> SourceRequest:
     try:
         return SourceRequest.model_validate(given)
     except ValidationError as error:

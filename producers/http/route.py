@@ -6,6 +6,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Coroutine
+from email.message import Message
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -15,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from producers.http.caller import caller
 from producers.http.context import context_of
+from producers.http.edge import reading
 from trivet.errors import Conflict, IdempotencyConflict, InvalidRequest
 from trivet.ids import digest
 from trivet.resources import Outcome
@@ -33,12 +35,12 @@ class Guarded(APIRoute):
     def get_route_handler(self) -> _Handler:
         """FastAPI's handler, after the caller where the route depends on one."""
         handler = super().get_route_handler()
-        if not _depends_on_caller(self.dependant):
-            return handler
+        guarded = _depends_on_caller(self.dependant)
 
         async def handle(request: Request) -> Response:
-            await run_in_threadpool(caller, request)
-            return await handler(request)
+            if guarded:
+                await run_in_threadpool(caller, request)
+            return await handler(reading.of(request))
 
         return handle
 
@@ -54,7 +56,9 @@ class Route(Guarded):
         """The guarded handler, with what comes before and after it."""
         handler = super().get_route_handler()
 
-        async def handle(request: Request) -> Response:
+        async def handle(plain: Request) -> Response:
+            # Made here, so that a body which was read for its fingerprint is there for the route.
+            request = reading.of(plain)
             if request.method == "POST" and request.headers.get(KEY_HEADER):
                 return await _once(request, handler)
             response = await handler(request)
@@ -126,7 +130,12 @@ async def _once(request: Request, handler: _Handler) -> Response:
 
 async def _fingerprint(request: Request) -> str:
     head = f"{request.method} {request.url.path}?{request.url.query}\n"
-    return hashlib.sha256(head.encode() + await request.body()).hexdigest()
+    body, kind = await request.body(), Message()
+    kind["Content-Type"] = request.headers.get("Content-Type", "")
+    if boundary := kind.get_boundary():
+        # Clients draw another one each time that they send the same form.
+        body = body.replace(b"--" + boundary.encode(errors="replace"), b"--")
+    return hashlib.sha256(head.encode() + body).hexdigest()
 
 
 def _tagged(request: Request, response: Response) -> Response:

@@ -83,7 +83,10 @@ def test_a_name_that_was_made_to_mean_this_machine_opens_nothing(open_api: Api, 
         assert open_api.http.request(method, path, headers={"Host": host}).status_code in (400, 403), (method, path)
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example", "file://"])
+@pytest.mark.parametrize(
+    "origin",
+    ["https://evil.example", "null", "http://127.0.0.1.evil.example", "file://", "http://127.0.0.1:1", "http://["],
+)
 def test_a_web_page_cannot_use_an_open_api(open_api: Api, origin: str) -> None:
     for how in ({"json": {}}, {"content": b"{}", "headers": {"Content-Type": "text/plain"}}):
         headers = {"Origin": origin, **how.pop("headers", {})}  # type: ignore[dict-item]  # test input

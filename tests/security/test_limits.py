@@ -70,6 +70,24 @@ def test_a_key_ingests_so_many_sources_a_day_one_by_one_or_together(guarded: Gua
     assert 1 <= int(refused.headers["Retry-After"]) <= 86_400
 
 
+def test_a_batch_that_is_submitted_again_is_not_charged_again(guarded: Guarded, alice: Tenant) -> None:
+    key = guarded.key("alice", "ingest", limits=KeyLimits(requests_per_minute=10_000, sources_per_day=1))
+    path = f"/v1/buckets/{alice.ids['bucket_identifier']}/batches"
+    made = guarded.ask("POST", path, key, {"object_ids": [alice.ids["object_id"]]}).json()
+    submit = f"{path}/{made['batch_id']}/submit"
+    assert [guarded.ask("POST", submit, key).status_code for _ in range(3)] == [200, 200, 200]
+    other = guarded.ask("POST", path, key, {"object_ids": [alice.ids["object_id"]]}).json()
+    assert guarded.ask("POST", f"{path}/{other['batch_id']}/submit", key).status_code == 429
+
+
+def test_a_source_that_is_none_keeps_none_of_the_others_out(guarded: Guarded, alice: Tenant) -> None:
+    path = f"/v1/collections/{alice.ids['collection_identifier']}/ingest"
+    sources = ["https://example.com/", None, 7, [], {}, {"url": 1}, {"url": "https://example.com/good"}]
+    answer = guarded.ask("POST", path, alice.key, {"sources": sources})
+    assert answer.status_code == 202, answer.text
+    assert [one["status"] for one in answer.json()["results"]] == ["refused"] * 6 + ["accepted"]
+
+
 @pytest.mark.parametrize("limit", [0, -1, 100_000, "many", "1e3"])
 def test_pages_have_a_size_that_is_bounded(guarded: Guarded, alice: Tenant, limit: Any) -> None:
     answer = guarded.ask("GET", f"/v1/buckets?limit={limit}", alice.key)
@@ -167,6 +185,33 @@ def test_bodies_that_break_parsers_are_refused_in_one_sentence(guarded: Guarded,
     assert answer.json()["success"] is False
     assert "Traceback" not in answer.text
     assert len(answer.text) < 4000
+
+
+@pytest.mark.parametrize("value", ["[" * 200 + "]" * 200, '"\\ud800"', '{"\\udc00": 1}', "NaN", "1e999"])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/buckets", '{"bucket_name": "odd", "metadata": {"a": VALUE}}'),
+        ("/v1/buckets", '{"bucket_name": "odd", "bucket_schema": {"properties": {}, "a": VALUE}}'),
+        ("/v1/buckets/papers/objects", '{"blobs": [{"data": "x"}], "metadata": {"a": VALUE}}'),
+        ("/v1/buckets/papers/uploads", '{"filename": "x", "metadata": {"a": VALUE}}'),
+        ("/v1/collections", '{"collection_name": "odd", "metadata": {"a": VALUE}}'),
+        ("/v1/collections/docs/ingest", '{"source": {"url": "https://h/"}, "metadata": {"a": VALUE}}'),
+    ],
+)
+def test_what_could_not_be_shown_again_is_not_kept(
+    guarded: Guarded, alice: Tenant, path: str, body: str, value: str
+) -> None:
+    told = guarded.ask(
+        "POST",
+        path,
+        alice.key,
+        content=body.replace("VALUE", value).encode(),
+        headers={"Content-Type": "application/json", "Idempotency-Key": f"{path} {value[:9]} {len(body)}"},
+    )
+    assert told.status_code == 400, told.text
+    for listed in ("/v1/buckets", "/v1/buckets/papers/objects", "/v1/collections", "/v1/tasks"):
+        assert guarded.ask("GET", f"{listed}?limit=1000", alice.key).status_code == 200
 
 
 # ------------------------------------------------------------ the wire

@@ -13,6 +13,7 @@ import pytest
 
 from tests.security.conftest import Guarded, Tenant
 from tests.support.web import Server, answer
+from trivet.client import Trivet
 from trivet.errors import SourceError, SourceRefused, SourceTooLarge, SourceUnavailable
 from trivet.fetch import fetch
 from trivet.hooks.getting import GuardedGetter
@@ -81,6 +82,16 @@ def test_no_webhook_is_registered_for_an_address_inside(guarded: Guarded, alice:
         told = guarded.ask("POST", "/v1/organizations/webhooks", alice.key, body)
         assert told.status_code in (400, 422), (url, told.status_code)
     assert trap.visitors == 0
+
+
+def test_a_webhook_with_a_channel_that_is_refused_leaves_no_endpoint(guarded: Guarded, mallory: Tenant) -> None:
+    good = {"channel": "webhook", "configs": {"url": "https://93.184.216.34/left"}}
+    for bad in ({"channel": "email", "configs": {}}, {"channel": "webhook", "configs": {"url": "http://127.0.0.1/"}}):
+        body = {"webhook_name": "two", "event_types": ["object.created"], "channels": [good, bad]}
+        told = guarded.ask("POST", "/v1/organizations/webhooks", mallory.key, body)
+        assert told.status_code == 400, told.text
+    endpoints = Trivet(namespace=mallory.namespace, settings=guarded.settings).endpoints()
+    assert [one.target for one in endpoints.list() if one.target.endswith("/left")] == []
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +13,7 @@ from trivet.errors import InvalidRequest
 
 #: Of lists and objects in each other; no sender needs as many, and some code below recurses.
 _MOST_LEVELS = 64
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def same(given: str, expected: Iterable[str]) -> bool:
@@ -31,6 +33,9 @@ def parsed(body: bytes) -> dict[str, Any]:
     """The JSON object in a verified body. Raises `InvalidRequest`."""
     try:
         value = json.loads(body)
+        if _HALF.search(body):
+            # Half of a surrogate pair is no text that could be fetched, kept or answered.
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise _too_deep() from None
     except ValueError:

@@ -20,7 +20,14 @@ from trivet.hooks.refusals import forged
 from trivet.hooks.s3 import sample_records
 from trivet.hooks.s3_events import S3Options, reading
 from trivet.hooks.signatures import parsed, text
-from trivet.hooks.sns_rules import Certificates, is_certificate, is_confirmation, region_of, signed_bytes
+from trivet.hooks.sns_rules import (
+    Certificates,
+    is_certificate,
+    is_confirmation,
+    is_unambiguous,
+    region_of,
+    signed_bytes,
+)
 from trivet.values import Frozen
 
 _CONFIRM = "SubscriptionConfirmation"
@@ -82,6 +89,8 @@ class SnsScheme:
             signature = base64.b64decode(text(message.get("Signature")), validate=True)
         except (binascii.Error, ValueError):
             raise forged() from None
+        if not is_unambiguous(message):
+            raise forged()
         self._certificates.verify(url, signature, signed_bytes(message), now)
         if not text(message.get("MessageId")):
             raise forged()

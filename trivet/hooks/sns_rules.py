@@ -28,6 +28,7 @@ _KEPT = 16
 _NAME = "sns.amazonaws.com"
 _NOTIFICATION = ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type")
 _CONFIRMATION = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
+_ONE_LINE = frozenset((*_NOTIFICATION, *_CONFIRMATION)) - {"Message"}
 
 
 def region_of(topic: str) -> str:
@@ -70,6 +71,14 @@ def signed_bytes(message: Mapping[str, Any]) -> bytes:
     names = _NOTIFICATION if message.get("Type") == "Notification" else _CONFIRMATION
     there = [(name, message[name]) for name in names if isinstance(message.get(name), str)]
     return "".join(f"{name}\n{value}\n" for name, value in there).encode()
+
+
+def is_unambiguous(message: Mapping[str, Any]) -> bool:
+    """Whether what is signed can be read in one way: a line break elsewhere than in the text would begin another field.
+
+    Else a message could be cut into other fields under the same signature, with another id, and be taken for a new one.
+    """
+    return all("\n" not in message[name] for name in _ONE_LINE if isinstance(message.get(name), str))
 
 
 class Certificates:

@@ -3,6 +3,7 @@
 access.py       the API key of a request, or why none is asked for
 scopes.py       which scope each route needs
 bodies.py       size and slowness of bodies
+reading.py      what JSON may hold
 headers.py      headers that every answer has
 trail.py        the audit log
 """

@@ -66,13 +66,15 @@ def check_open(settings: Settings, request: Request) -> None:
         raise Forbidden(
             "This API takes requests without a key from this machine alone.", hint="Set TRIVET_API_KEYS=always."
         )
-    named = _host(request.headers.get("host", ""))
+    place = request.headers.get("host", "").lower()
+    named = _host(place)
     server = (request.scope.get("server") or ("", None))[0]
     if named and not is_loopback(named) and named != server:
         # A page whose name was made to mean 127.0.0.1.
         raise Forbidden("The request names a host that is not this machine.", hint="Use http://127.0.0.1.")
     origin = request.headers.get("origin", "")
-    if origin and origin not in settings.api_origins and _host(urlsplit(origin).netloc) != named:
+    if origin and origin not in settings.api_origins and origin.partition("://")[2].lower() != place:
+        # Another port is another server, whose pages may be anybody's.
         raise Forbidden("Web pages of this origin may not use this API.", hint="List it in TRIVET_API_ORIGINS.")
 
 

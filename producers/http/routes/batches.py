@@ -170,6 +170,9 @@ def delete(context: ContextOf, who: CallerOf, bucket_identifier: str, batch_id: 
 def _submitted(
     context: Context, who: Caller, batch_id: str, kept: KeptBatch, collection_ids: list[str] | None
 ) -> KeptBatch:
+    if kept.submitted_at is not None:
+        # Its sources are charged once.
+        return kept
     names = tuple(collection_named(context, who.namespace, each).name for each in collection_ids or ())
     names = names or kept.collections or _takers(context, who, kept.bucket_id)
     if not names:

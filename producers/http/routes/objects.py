@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request, UploadFile
+from fastapi import Query, Request, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
 from producers.http.answers import Deleted, Status, timestamp
@@ -126,8 +126,8 @@ def upload(
     request: Request,
     bucket_identifier: str,
     file: UploadFile,
-    property: str = "content",  # noqa: A002 - Mixpeek's word
-    type: str = "text",  # noqa: A002 - Mixpeek's word
+    property: Annotated[str, Query(min_length=1, max_length=200)] = "content",  # noqa: A002 - Mixpeek's word
+    type: Annotated[str, Query(max_length=50)] = "text",  # noqa: A002 - Mixpeek's word
 ) -> ObjectAnswer:
     """One file becomes an object with one blob. Larger ones go faster to a presigned URL."""
     bucket_id, _ = buckets(context, who.namespace).get(bucket_identifier)

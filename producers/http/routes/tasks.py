@@ -25,11 +25,21 @@ from trivet.values import TaskState, TaskView
 
 router = make_router("tasks")
 _LOOK_SECONDS = 0.25
+_FILTERED_STEP = 500
 _HEARTBEAT_SECONDS = 15.0
+#: A stream's schema is that of each event, as FastAPI describes its own.
+_EVENT: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "event": {"type": "string", "enum": ["progress", "end", "error"]},
+        "data": {"type": "string", "description": "A task as JSON; of an error, a sentence."},
+    },
+    "required": ["event", "data"],
+}
 _STREAM = {
     200: {
         "description": "Server-sent events: `progress` with a task after every change, `end` with the last one.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}, "example": "event: end\ndata: {}\n\n"}},
+        "content": {"text/event-stream": {"itemSchema": _EVENT, "example": "event: end\ndata: {}\n\n"}},
     }
 }
 
@@ -182,10 +192,12 @@ def _page(context: Context, who: Caller, asked: TasksRequest) -> Page[TaskAnswer
     name = collection_named(context, who.namespace, asked.collection_id).name if asked.collection_id else None
     before = _before(asked.cursor)
     found: list[TaskView] = []
-    more = True
+    more, filtered = True, len(wanted) < len(TaskState) or len(types) < len(TYPE_OF) or name is not None
+    # What a filter leaves out is read too, and not one by one.
+    step = max(asked.limit + 1, _FILTERED_STEP) if filtered else asked.limit + 1
     while len(found) < asked.limit + 1 and more:
-        page = context.ledger.task_page(who.namespace, before=before, limit=asked.limit + 1)
-        more = len(page) > asked.limit
+        page = context.ledger.task_page(who.namespace, before=before, limit=step)
+        more = len(page) == step
         found += [v for v in page if v.state in wanted and TYPE_OF[v.kind] in types and name in (None, v.collection)]
         if page:
             before = _place(page[-1])

@@ -14,8 +14,9 @@ from producers.http.caller import CallerOf
 from producers.http.context import Context, ContextOf
 from producers.http.route import new_id
 from producers.http.route import router as make_router
-from trivet.errors import SourceTooLarge
+from trivet.errors import InvalidRequest, SourceTooLarge
 from trivet.ids import digest
+from trivet.stores import Stored
 from trivet.stores.layout import upload_key
 
 router = make_router("uploads")
@@ -67,8 +68,8 @@ class ConfirmRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore", json_schema_extra={"example": {}})
 
-    etag: str | None = Field(None, max_length=200)
-    file_size_bytes: int | None = Field(None, ge=1)
+    etag: str | None = Field(None, max_length=200, description="As the PUT answered; another is refused.")
+    file_size_bytes: int | None = Field(None, ge=1, description="Bytes that were sent; another size is refused.")
 
 
 @router.post("/buckets/{bucket_identifier}/uploads", operation_id="create_upload", summary="Begin a presigned upload")
@@ -127,6 +128,7 @@ def confirm(
     shelf = uploads(context, who.namespace, bucket_id)
     _, kept = shelf.get(upload_id)
     source = uploaded(context, who.namespace, f"{bucket_id}/{upload_id}", kept.content_type)
+    etag = _checked(context.store.head(_key(context, who.namespace, kept, upload_id)), asked or ConfirmRequest())
     object_id = None
     if kept.create_object_on_confirm:
         # A function of the upload: whoever confirms it twice makes one object.
@@ -140,10 +142,25 @@ def confirm(
         "completed_at": kept.completed_at or context.clock.now(),
         "file_size_bytes": source.size,
         "object_id": object_id,
-        "etag": asked.etag if asked else None,
+        "etag": etag,
     }
     changed = shelf.change(upload_id, lambda value: value.model_copy(update=done))
     return _answer(context, who.namespace, upload_id, changed)
+
+
+def _checked(there: Stored, asked: ConfirmRequest) -> str:
+    """The ETag of what is there. Raises `InvalidRequest` where the client has sent something else."""
+    if asked.file_size_bytes not in (None, there.size):
+        raise InvalidRequest(
+            f"The upload has {there.size} bytes, and {asked.file_size_bytes} were sent.", hint="Send it again."
+        )
+    stated = (asked.etag or "").strip().removeprefix("W/").strip('"')
+    if stated and stated.lower() != there.etag.lower():
+        raise InvalidRequest(
+            f"The upload has the ETag {there.etag!r}, and not {stated[:80]!r}.",
+            hint="Send it again, or leave etag out.",
+        )
+    return there.etag
 
 
 def _key(context: Context, namespace: str, kept: KeptUpload, upload_id: str) -> str:

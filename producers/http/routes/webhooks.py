@@ -14,8 +14,8 @@ from producers.http.kept import Kept, Shelf
 from producers.http.paging import Page, PageBody, PageQuery, PageRequest, cursor_to, number_from, page_of
 from producers.http.route import new_id
 from producers.http.route import router as make_router
-from trivet.delivery.values import EndpointState
-from trivet.errors import InvalidRequest, UnknownEndpoint
+from trivet.delivery.values import Endpoint, EndpointState
+from trivet.errors import InvalidRequest, TrivetError, UnknownEndpoint
 from trivet.names import EventKind
 
 router = make_router("webhooks")
@@ -88,15 +88,17 @@ def create(context: ContextOf, who: CallerOf, request: Request, asked: WebhookRe
         return _answer(context, who, *found)
     kinds, notes = _kinds(asked.event_types)
     endpoints = context.client(who.namespace).endpoints()
-    made = []
-    for channel in asked.channels:
-        url = channel.configs.get("url")
-        if channel.channel != "webhook" or not isinstance(url, str):
-            raise InvalidRequest(
-                f"The channel {channel.channel[:40]!r} cannot be served.",
-                hint='Use {"channel": "webhook", "configs": {"url": …}}.',
+    made: list[Endpoint] = []
+    try:
+        for url in [_url(channel) for channel in asked.channels]:
+            made.append(  # noqa: PERF401 - those before one that is refused are needed
+                endpoints.add(url, transport="webhook", kinds=kinds, description=asked.webhook_name[:200])
             )
-        made.append(endpoints.add(url, transport="webhook", kinds=kinds, description=asked.webhook_name[:200]))
+    except TrivetError:
+        # All of them or none: an endpoint that no webhook shows would get events that nobody could end.
+        for endpoint in made:
+            endpoints.remove(endpoint.endpoint_id)
+        raise
     if not asked.is_active:
         for endpoint in made:
             endpoints.pause(endpoint.endpoint_id, "made so")
@@ -143,6 +145,16 @@ def delete(context: ContextOf, who: CallerOf, webhook_id: str) -> Deleted:
             continue
     _shelf(context, who).delete(found)
     return Deleted()
+
+
+def _url(channel: Channel) -> str:
+    url = channel.configs.get("url")
+    if channel.channel != "webhook" or not isinstance(url, str):
+        raise InvalidRequest(
+            f"The channel {channel.channel[:40]!r} cannot be served.",
+            hint='Use {"channel": "webhook", "configs": {"url": …}}.',
+        )
+    return url
 
 
 def _kinds(event_types: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

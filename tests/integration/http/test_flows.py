@@ -123,7 +123,9 @@ class TestObjectsOfABucket:
         with urllib.request.urlopen(request, timeout=30) as done:
             assert done.status == 200
         path = f"/v1/buckets/{home}/uploads/{upload['upload_id']}/confirm"
-        confirmed = running.made(path)
+        for wrong in ({"file_size_bytes": 1}, {"etag": '"0123456789abcdef0123456789abcdef"'}):
+            assert running.post(path, wrong).status_code == 400, wrong
+        confirmed = running.made(path, {"etag": done.headers["ETag"], "file_size_bytes": len(BREAD)})
         assert running.made(path)["object_id"] == confirmed["object_id"]
         assert (confirmed["status"], confirmed["file_size_bytes"]) == ("COMPLETED", len(BREAD))
         assert running.get(f"/v1/buckets/{home}").json()["object_count"] == 2

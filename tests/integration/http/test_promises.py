@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tests.support.api import Api, serving
@@ -72,6 +73,28 @@ class TestAnIdempotencyKey:
         several = api.made("/v1/collections/c/ingest", many, headers={**place, "Idempotency-Key": "order-2"})
         assert api.made("/v1/collections/c/ingest", many, headers={**place, "Idempotency-Key": "order-2"}) == several
         assert len(api.get("/v1/tasks", headers=place).json()["results"]) == 6
+
+    def test_of_a_form_holds_whatever_boundary_it_is_sent_with(self, api: Api, place: dict[str, str]) -> None:
+        api.made("/v1/buckets", BUCKET, headers=place)
+
+        def send(boundary: str, text: str) -> httpx2.Response:
+            part = (
+                'Content-Disposition: form-data; name="file"; filename="a.txt"\r\n'
+                f"Content-Type: text/plain\r\n\r\n{text}"
+            )
+            headers = {
+                **place,
+                "Idempotency-Key": "form",
+                "Content-Type": f"multipart/form-data; boundary={boundary}",
+            }
+            body = f"--{boundary}\r\n{part}\r\n--{boundary}--\r\n"
+            return api.http.post("/v1/buckets/b/objects/upload", content=body.encode(), headers=headers)
+
+        first, again = send("one-of-many", "Once."), send("another", "Once.")
+        assert first.is_success, first.text
+        assert (again.status_code, again.text) == (200, first.text)
+        assert send("one-of-many", "Twice.").status_code == 422
+        assert api.get("/v1/buckets/b/objects", headers=place).json()["total_count"] == 1
 
     def test_is_free_again_where_the_request_failed(self, api: Api, place: dict[str, str]) -> None:
         headers = {**place, "Idempotency-Key": "late"}

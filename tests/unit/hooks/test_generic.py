@@ -235,3 +235,12 @@ def test_a_payload_with_very_many_items_is_refused() -> None:
     body = json.dumps({"u": ["https://h/a"] * 20_001}).encode()
     with pytest.raises(InvalidRequest):
         desk.receive(hook, Incoming({"x-signature": mac(body).hex()}, body))
+
+
+@pytest.mark.parametrize("body", [b'{"url": "https://h/\\ud800"}', b'{"url": "https://h/a", "\\udfff": 1}'])
+def test_half_of_a_surrogate_pair_is_refused_and_a_whole_one_is_text(body: bytes) -> None:
+    desk, hook = desk_with()
+    with pytest.raises(InvalidRequest):
+        desk.receive(hook, Incoming({"x-signature": mac(body).hex()}, body))
+    whole = b'{"url": "https://h/\\ud83d\\ude00"}'
+    assert desk.receive(hook, Incoming({"x-signature": mac(whole).hex()}, whole)).ingested == 1

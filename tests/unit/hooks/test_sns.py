@@ -263,3 +263,13 @@ def test_a_hook_of_sns_has_no_secret(desk: Desk, hook: Hook) -> None:
     assert hook.secrets == ()
     with pytest.raises(InvalidRequest):
         desk.hooks.add("sns", collection="c", options={"topics": [TOPIC], "mapping": {}}, secret="x" * 40)
+
+
+def test_a_message_cut_into_other_fields_under_the_same_signature_is_not_a_new_one(sender: Sender, hook: Hook) -> None:
+    whole = json.loads(sender.message(Subject="news").body)
+    cut = {**whole, "MessageId": f"{whole['MessageId']}\nSubject\nnews"}
+    del cut["Subject"]
+    assert signed_bytes(cut) == signed_bytes(whole)
+    assert sender.desk.receive(hook, Incoming({}, json.dumps(whole).encode())).status == "done"
+    with pytest.raises(HookRefused):
+        sender.desk.receive(hook, Incoming({}, json.dumps(cut).encode()))

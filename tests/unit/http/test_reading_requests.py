@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.exceptions import HTTPException
 
 from producers.http.blobs import Blob, checked_url, source_of
+from producers.http.buckets import KeptBucket, buckets
 from producers.http.context import Context
 from producers.http.described import example_of
 from producers.http.documents import document_id, object_of
+from producers.http.edge.reading import read_json
 from producers.http.extractors import ExtractorRequest, pipeline_of, pipeline_of_all, slug
 from producers.http.paging import cursor_from, cursor_to
 from producers.http.waiting import preferred
@@ -21,6 +25,13 @@ from trivet.resources.memory import MemoryResources
 from trivet.settings import Settings
 from trivet.stores.memory import MemoryStore
 from trivet.values import Chunking, Pipeline
+
+#: Whatever JSON can say, and Python's parser reads as it was.
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=20,
+)
 
 
 def asked(**given: Any) -> ExtractorRequest:
@@ -72,7 +83,8 @@ class TestAnExtractor:
         assert len(notes) == noted
 
     @given(
-        size=st.integers(1, 10_000), unit=st.sampled_from(["characters", "words", "sentences", "paragraphs", "pages"])
+        size=st.integers(1, 10_000) | st.just(10**400),
+        unit=st.sampled_from(["characters", "words", "sentences", "paragraphs", "pages"]),
     )
     def test_of_any_size_gives_a_chunking_that_can_be_carried_out(self, size: int, unit: str) -> None:
         made = pipeline_of(asked(params={"split_by": unit, "chunk_size": size}))[0].chunking
@@ -87,6 +99,7 @@ class TestAnExtractor:
             {"params": {"split_by": "time_segments"}},
             {"params": {"chunk_size": "many"}},
             {"params": {"chunk_size": True}},
+            {"params": {"split_by": []}},
             {"params": {"dtype": "fp4"}},
             {"params": {"outputs": {"colbert": "huge"}}},
         ],
@@ -94,6 +107,11 @@ class TestAnExtractor:
     def test_that_cannot_be_carried_out_is_refused(self, given: dict[str, Any]) -> None:
         with pytest.raises(InvalidRequest):
             pipeline_of(asked(**given))
+
+    def test_keeps_no_secret_that_is_of_no_use_here(self) -> None:
+        given = asked(params={"llm_api_key": "sk-secret"}, parameters={"llm_api_key": "sk-secret"})
+        assert "secret" not in given.model_dump_json()
+        assert any("llm_api_key has no effect" in note for note in pipeline_of(given)[1])
 
     def test_needs_one_embedding_beside_any_others(self) -> None:
         both = [asked(name="text_embedding"), asked(name="language_extractor")]
@@ -108,7 +126,7 @@ class TestAnExtractor:
 
 @pytest.fixture
 def context(settings: Settings) -> Context:
-    return Context(settings, None, MemoryStore(), MemoryResources())  # type: ignore[arg-type]  # no ledger is asked
+    return Context(settings, None, MemoryStore(), MemoryResources(), None)  # type: ignore[arg-type]  # neither is asked
 
 
 class TestABlob:
@@ -143,13 +161,28 @@ class TestABlob:
         with pytest.raises(SourceRefused):
             checked_url(f" {url}")
 
+    @pytest.mark.parametrize(
+        "url", ["fi\tle:///etc/passwd", "\x01file:///etc/passwd", "up\nload://other/bkt_1/obj_1/0"]
+    )
+    def test_names_none_in_a_way_that_a_fetch_reads_as_one_either(self, context: Context, url: str) -> None:
+        for named in (Blob(url=url), Blob(data={"url": url})):
+            with pytest.raises(SourceRefused):
+                source_of(context, "default", named, "")
+
+    @pytest.mark.parametrize("kind", [1, [], {"a": 1}, 1.5, True])
+    @pytest.mark.parametrize("content", [{"url": "https://h/"}, {"base64": "YQ"}])
+    def test_has_a_media_type_that_is_text(self, context: Context, content: dict[str, str], kind: Any) -> None:
+        if kind:
+            with pytest.raises(InvalidRequest, match="media type"):
+                source_of(context, "default", Blob(data={**content, "mime_type": kind}), "")
+
     def test_that_is_large_lies_on_the_store_until_it_is_fetched(self, context: Context) -> None:
         source = source_of(context, "default", Blob(data="x" * 100_000), "bkt_1/obj_1/0")
         assert source.url == "upload://default/bkt_1/obj_1/0"
         assert [found.size for found in context.store.list("")] == [100_000]
         small = context.settings.model_copy(update={"source_max_bytes": 10})
         with pytest.raises(SourceTooLarge):
-            source_of(Context(small, None, context.store, context.resources), "default", Blob(data="x" * 11), "")  # type: ignore[arg-type]
+            source_of(Context(small, None, context.store, context.resources, None), "default", Blob(data="x" * 11), "")  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("given", [{}, {"data": "a", "url": "https://h/"}, {"upload_id": "u", "data": "a"}])
     def test_has_one_content(self, given: dict[str, Any]) -> None:
@@ -216,3 +249,37 @@ def test_an_example_fits_its_schema() -> None:
     }
     inner = {"n": 1, "made_at": "2026-03-01T12:00:00.000Z"}
     assert example_of(schema, schemas) == {"one": inner, "many": [inner], "state": "a", "maybe": "x", "free": []}
+
+
+class TestABody:
+    @pytest.mark.parametrize(
+        "body",
+        [
+            '{"a": "\\ud800"}',
+            '{"\\uDC00": 1}',
+            '["\\ud83d", "\\ude00"]',
+            '{"a": NaN}',
+            "[-Infinity]",
+            '{"a": [1e999]}',
+            "[" * 130 + "]" * 130,
+            '{"a":' * 130 + "1" + "}" * 130,
+            "[" * 100_000,
+        ],
+    )
+    def test_that_could_not_be_kept_is_refused_in_one_sentence(self, body: str) -> None:
+        with pytest.raises(HTTPException) as refused:
+            read_json(body.encode())
+        assert refused.value.status_code == 400
+        assert refused.value.detail.startswith("The body has ")
+
+    @given(value=JSON)
+    def test_of_anything_else_is_read_as_it_is(self, value: Any) -> None:
+        assert read_json(json.dumps(value).encode()) == value
+        assert read_json(json.dumps(value, ensure_ascii=False).encode()) == value
+
+    def test_that_is_as_deep_as_may_be_is_kept_and_read_again(self, context: Context) -> None:
+        value = read_json(b'{"a":' + b"[" * 127 + b"]" * 127 + b"}")
+        made = KeptBucket(created_at=0, bucket_name="b", bucket_schema=value, metadata=value)
+        shelf = buckets(context, "default")
+        shelf.make("bkt_1", made)
+        assert shelf.get("bkt_1") == ("bkt_1", made)
