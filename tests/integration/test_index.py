@@ -276,6 +276,8 @@ def test_with_a_process_auto_is_the_index_and_a_second_one_is_refused(
     assert open_retriever(off).search("default", "docs", query, REQUEST).stats.notes == ()
     with pytest.raises(InvalidRequest, match="TRIVET_INDEX_URL is off"), opened(off):
         pass
+    with pytest.raises(IndexUnavailable, match="TRIVET_INDEX_URL is off"):
+        standing(off)
     with serving(settings):
         assert auto.search("default", "docs", query, REQUEST).stats.parts == 0
 

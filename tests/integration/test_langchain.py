@@ -18,11 +18,13 @@ from langchain_tests.integration_tests.retrievers import RetrieversIntegrationTe
 from langchain_tests.integration_tests.vectorstores import VectorStoreIntegrationTests
 
 from tests.support.fleet import Fleet, fleet
+from tests.support.supervised import wait_until
 from tests.support.web import Server, answer
 from trivet.client import Trivet
 from trivet.errors import InvalidRequest, TrivetError
 from trivet.integrations.langchain import TrivetRetriever, TrivetVectorStore
 from trivet.retrieval import Condition, SearchRequest
+from trivet.retrieval.remote import reachable
 from trivet.settings import Settings
 from trivet.supervisor.workers import environment
 from trivet.values import Outputs, Pipeline
@@ -57,6 +59,8 @@ def live(settings_for: Callable[..., Settings], tmp_path_factory: pytest.TempPat
         model_aliases={"BAAI/bge-m3": "fake"},
         allow_addresses=(source.place,),
         retry_base_seconds=0.02,
+        # What was waited for is to be found on a busy machine too, whose index needs more than a second.
+        index_fresh_seconds=30,
     )
 
 
@@ -64,11 +68,14 @@ def live(settings_for: Callable[..., Settings], tmp_path_factory: pytest.TempPat
 def _workers(live: Settings) -> Iterator[Fleet]:
     with fleet(live) as made:
         made.start_all(concurrency=1)
+        made.start("search", "--roles", "search")
         yield made
 
 
 @pytest.fixture(scope="module")
 def client(live: Settings, _workers: Fleet) -> Trivet:
+    """Whose searches the index answers, as where `trivet up` runs."""
+    wait_until(lambda: reachable(live), "the search process answers", 120)
     return Trivet(settings=live)
 
 

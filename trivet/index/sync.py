@@ -104,7 +104,7 @@ class Sync:
             elif seen.level and not (anew and seen.manifest):
                 counts[Written.KNOWN] += 1
                 if anew and seen.current is None:
-                    self._writer.forget(layout.namespace, layout.collection, seen.object_id)
+                    self._writer.forget(layout, seen.object_id)
             else:
                 try:
                     counts[self._writer.bring(layout, seen.object_id, anew=anew)] += 1

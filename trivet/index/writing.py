@@ -121,10 +121,12 @@ class Writer:
                         raise
         raise StoreUnavailable(f"{object_id!r} is replaced faster than it can be read.", hint="Try again later.")
 
-    def forget(self, namespace: str, collection: str, object_id: str) -> None:
-        """Remove an object's mark; S3 has nothing of it any more, and neither has the index."""
+    def forget(self, layout: Layout, object_id: str) -> None:
+        """Remove the mark of an object that neither S3 nor the index has anything of; unless it began anew since."""
         with self._lock:
-            self._marks.forget(namespace, collection, object_id)
+            seen = self.look(layout, object_id)
+            if seen.current is None and seen.level:
+                self._marks.forget(layout.namespace, layout.collection, object_id)
 
     # ------------------------------------------------------------ one object
 

@@ -134,5 +134,7 @@ def wait_level(settings: Settings, seconds: float, clock: Clock) -> None:
 
 
 def standing(settings: Settings) -> Standing:
-    """How far the index of a state folder is. Raises `IndexUnavailable` where no process answers."""
+    """How far the index of a state folder is. Raises `IndexUnavailable` where no process answers, or is to."""
+    if not settings.indexed:
+        raise IndexUnavailable("TRIVET_INDEX_URL is off: there is no index.", hint="Set it to embedded.")
     return caller(settings).ask(lambda values: Standing(**values), "status")

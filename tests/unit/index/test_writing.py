@@ -301,6 +301,25 @@ def test_no_metadata_can_spoil_an_index_or_come_back_as_others(held: Indexed, tm
             assert_level(one)
 
 
+def test_an_object_that_began_anew_before_its_mark_was_to_be_forgotten_keeps_it(
+    held: Indexed, world: World, rng: np.random.Generator
+) -> None:
+    world.commit("a", random_legs(rng, 2), generation=4)
+    bring(held, "a")
+    purge(world, "a")
+    bring(held, "a")
+    world.commit("a", random_legs(rng, 2))
+    for _ in range(2):  # Before the index has it, and after.
+        held.writer.forget(world.layout, "a")
+        bring(held, "a")
+    assert held.marks.get("default", "docs", "a") is not None
+    assert_level(held)
+    purge(world, "a")
+    bring(held, "a")
+    held.writer.forget(world.layout, "a")
+    assert held.marks.get("default", "docs", "a") is None
+
+
 def test_a_threshold_of_a_leg_that_is_not_stored_is_noted_as_in_exact_search(held: Indexed) -> None:
     rng = np.random.default_rng(1)
     held.world.commit("a", random_legs(rng, 3), outputs=Outputs(sparse=False))
