@@ -516,7 +516,7 @@ def test_a_section_has_no_more_tokens_than_asked_for_and_says_so(
 
 
 def test_vectors_come_with_the_hits_on_request(
-    find: Find, retriever: Retriever, world: World, rng: np.random.Generator
+    find: Find, retriever: Retriever, world: World, rng: np.random.Generator, maxsim_error: float
 ) -> None:
     legs = random_legs(rng, 12)
     world.commit("a", legs, parts=2)
@@ -536,7 +536,7 @@ def test_vectors_come_with_the_hits_on_request(
         np.testing.assert_array_equal(hit.vectors.sparse[0], legs.sparse_ids[terms])
         asked = cut(query.colbert, hit.vectors.colbert.shape[1])
         maxsim = (asked @ hit.vectors.colbert.astype(np.float32).T).max(axis=1).mean()
-        assert maxsim == pytest.approx(score(hit, Leg.COLBERT), abs=1e-5)
+        assert maxsim == pytest.approx(score(hit, Leg.COLBERT), abs=maxsim_error)
     world.commit("b", random_legs(rng, 20), outputs=Outputs(dense=False, colbert="off"))
     others = find(random_query(rng, terms=VOCABULARY), filters={"object_ids": ["b"]}, return_vectors=True).hits
     assert others

@@ -20,9 +20,14 @@ class Frozen(BaseModel):
         try:
             return super().model_dump(**how)
         except PydanticSerializationError as error:
-            if isinstance(error.__cause__, KeyboardInterrupt):
+            if _is_ctrl_c(error):
                 raise KeyboardInterrupt from None
             raise
+
+
+def _is_ctrl_c(error: BaseException) -> bool:
+    """Also where a serialiser within a serialiser was struck: then only the text is left of it."""
+    return isinstance(error.__cause__, KeyboardInterrupt) or str(error).rstrip(": ").endswith("KeyboardInterrupt")
 
 
 def dump(value: BaseModel) -> str:
