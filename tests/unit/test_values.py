@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from pydantic import model_serializer
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 from pydantic_core import PydanticSerializationError
 
 from trivet.values import Frozen, dump
@@ -25,9 +27,28 @@ class Holder(Frozen):
     inner: Interrupted
 
 
+class Wrapping(Frozen):
+    """Its serialiser asks the one that it wraps."""
+
+    inner: Interrupted
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        made: dict[str, Any] = handler(self)
+        return made
+
+
+class Outer(Frozen):
+    """Has one of these inside."""
+
+    inner: Wrapping
+
+
 def test_a_ctrl_c_while_a_value_is_written_is_no_error_of_the_value() -> None:
     with pytest.raises(KeyboardInterrupt):
         dump(Holder(inner=Interrupted(by=KeyboardInterrupt)))
+    with pytest.raises(KeyboardInterrupt):
+        dump(Outer(inner=Wrapping(inner=Interrupted(by=KeyboardInterrupt))))
 
 
 def test_an_error_of_a_serialiser_stays_one() -> None:
