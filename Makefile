@@ -65,7 +65,7 @@ soak: .venv/.dev model ## Half an hour of mixed load: the memory of every proces
 	@.venv/bin/python -m infra.bench.soak --minutes $(or $(MINUTES),30)
 
 big: .venv/.dev model ## 200 small objects beside one of 1,000 pages, with the embedded model
-	@.venv/bin/python -m pytest -q -s -n0 tests/integration/test_small_beside_big.py --real-model $(MODEL)
+	@.venv/bin/python -m pytest -q -s -n0 -m long tests/integration/test_small_beside_big.py --real-model $(MODEL)
 
 faults: .venv/.dev model ## Every fault, and what is lost under it (ROW=NAME: one; PLAIN=1: beside plain Celery)
 	@.venv/bin/python -m infra.faults $(if $(PLAIN),--plain) $(addprefix --row ,$(ROW)) $(if $(TASKS),--tasks $(TASKS)) $(if $(WRITE),--markdown docs/faults.md)

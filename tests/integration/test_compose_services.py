@@ -94,6 +94,7 @@ def test_every_service_runs_as_the_user_that_it_names(project: Project) -> None:
         assert psutil.Process(process.pid).uids().real == (told if mine == 0 else mine)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_service_that_is_stopped_under_load_leaves_in_its_grace_period_and_nothing_is_charged_or_lost(
     project: Project, client: Trivet, ledger: Trivet, source: Server

@@ -105,6 +105,7 @@ def verified(settings: Settings) -> VerifyReport:
         return parts.sync.verify(deep=True)
 
 
+@pytest.mark.long
 def test_killed_at_every_step_and_started_again_the_index_equals_the_manifests(
     settings: Settings, world: World, tell: Any, rng: np.random.Generator, tmp_path: Path
 ) -> None:

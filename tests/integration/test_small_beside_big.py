@@ -51,6 +51,7 @@ def workers(live: Settings) -> Iterator[Fleet]:
         yield made
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_the_small_ones_do_not_wait_for_the_big_one(workers: Fleet, live: Settings, source: Server) -> None:
     workers.start_all()
