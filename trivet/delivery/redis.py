@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from importlib import resources
 from typing import Any
 
 import redis
@@ -35,18 +34,13 @@ def connect_exactly(settings: Settings) -> redis.Redis:
 class RedisDeliveries(RedisReader):
     """Thread-safe; open it after a fork, and close it."""
 
+    _package = "trivet.delivery"
+    _in_front = (("trivet.ledger", "_common"), ("trivet.delivery", "_endpoints"))
+    _refused_when_full = frozenset()
+
     def __init__(self, settings: Settings, client: redis.Redis | None = None) -> None:
         super().__init__(settings, client or connect_exactly(settings))
         self._settings = settings
-
-    def _run(self, name: str, *arguments: Any, client: Any = None) -> Any:
-        if name not in self._scripts:
-            common = (resources.files("trivet.ledger") / "lua" / "_common.lua").read_text()
-            folder = resources.files("trivet.delivery") / "lua"
-            text = "\n".join((common, *((folder / f"{part}.lua").read_text() for part in ("_endpoints", name))))
-            self._scripts[name] = self._client.register_script("#!lua flags=allow-oom\n" + text)
-        script = self._scripts[name]
-        return self._do(lambda: script(keys=[self._prefix], args=[*self._head, *arguments], client=client))
 
     # ------------------------------------------------------------ endpoints
 

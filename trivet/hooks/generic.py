@@ -12,16 +12,15 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trivet.errors import InvalidRequest
-from trivet.hooks import Getter, Hook, Incoming, Reading, Sample, Verified
+from trivet.hooks import Hook, Incoming, Reading, Sample, Verified
 from trivet.hooks.mapping import Mapping
 from trivet.hooks.options import complete, kept
 from trivet.hooks.refusals import forged
+from trivet.hooks.shared_secret import SharedSecret
 from trivet.hooks.signatures import fingerprint, parsed, same
 from trivet.hooks.standard import timestamp
 from trivet.values import Frozen
 
-_SHORTEST_SECRET = 16
 _PART = re.compile(r"(\{(?:body|timestamp|id)\})")
 _HEADER = r"[A-Za-z0-9-]{1,64}"
 
@@ -61,21 +60,8 @@ class HmacOptions(Frozen):
         return self
 
 
-class HmacScheme:
+class HmacScheme(SharedSecret):
     """Senders that are nobody's standard."""
-
-    secret = True
-    patience_seconds = 0.0
-
-    def __init__(self, getter: Getter | None = None) -> None:
-        del getter
-
-    def new_secret(self) -> str:
-        return secrets.token_hex(32)
-
-    def check_secret(self, secret: str) -> None:
-        if len(secret) < _SHORTEST_SECRET:
-            raise InvalidRequest(f"The secret has {len(secret)} characters.", hint=f"Use {_SHORTEST_SECRET} or more.")
 
     def options(self, given: AnyMapping[str, Any]) -> dict[str, Any]:
         return complete(HmacOptions, given)

@@ -12,15 +12,14 @@ from urllib.parse import parse_qs, quote
 
 from pydantic import Field, field_validator
 
-from trivet.errors import InvalidRequest
-from trivet.hooks import Getter, Hook, Incoming, Reading, Sample, Verified
+from trivet.hooks import Hook, Incoming, Reading, Sample, Verified
 from trivet.hooks.options import complete, kept
 from trivet.hooks.refusals import forged
+from trivet.hooks.shared_secret import SharedSecret
 from trivet.hooks.signatures import fingerprint, listing, mapping, parsed, same, text
 from trivet.hooks.values import Action, Delete, Ingest
 from trivet.values import Frozen
 
-_SHORTEST_SECRET = 16
 #: A push tells of no more commits, whatever it has.
 _MOST_COMMITS = 2048
 _PREFIX = "sha256="
@@ -50,21 +49,8 @@ class GitHubOptions(Frozen):
         return url
 
 
-class GitHubScheme:
+class GitHubScheme(SharedSecret):
     """github.com and GitHub Enterprise; `X-Hub-Signature-256` alone counts."""
-
-    secret = True
-    patience_seconds = 0.0
-
-    def __init__(self, getter: Getter | None = None) -> None:
-        del getter
-
-    def new_secret(self) -> str:
-        return secrets.token_hex(32)
-
-    def check_secret(self, secret: str) -> None:
-        if len(secret) < _SHORTEST_SECRET:
-            raise InvalidRequest(f"The secret has {len(secret)} characters.", hint=f"Use {_SHORTEST_SECRET} or more.")
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         return complete(GitHubOptions, given)

@@ -4,36 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any
 
-import redis
 from pydantic import SecretStr
 
 from trivet.delivery.values import SigningSecret
 from trivet.hooks import Begun, Hook, NewHook, Received
 from trivet.hooks.refusals import MOST_HOOKS, too_many_hooks, unknown_hook
 from trivet.ledger.redis_reading import RedisReader
-from trivet.settings import Settings
 
 
 class RedisHooks(RedisReader):
     """Thread-safe; open it after a fork, and close it."""
 
-    def __init__(self, settings: Settings, client: redis.Redis | None = None) -> None:
-        super().__init__(settings, client)
-
-    def close(self) -> None:
-        self._client.close()
-
-    def _run(self, name: str, *arguments: Any, client: Any = None) -> Any:
-        if name not in self._scripts:
-            common = (resources.files("trivet.ledger") / "lua" / "_common.lua").read_text()
-            folder = resources.files("trivet.hooks") / "lua"
-            text = "\n".join((common, *((folder / f"{part}.lua").read_text() for part in ("_hooks", name))))
-            self._scripts[name] = self._client.register_script("#!lua flags=allow-oom\n" + text)
-        script = self._scripts[name]
-        return self._do(lambda: script(keys=[self._prefix], args=[*self._head, *arguments], client=client))
+    _package = "trivet.hooks"
+    _in_front = (("trivet.ledger", "_common"), ("trivet.hooks", "_hooks"))
+    _refused_when_full = frozenset()
 
     def add(self, hook: NewHook) -> Hook:
         fields = {

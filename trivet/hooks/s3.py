@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Mapping
 from typing import Any
 
 from trivet.errors import InvalidRequest
-from trivet.hooks import Getter, Hook, Incoming, Reading, Sample, Verified
+from trivet.hooks import Hook, Incoming, Reading, Sample, Verified
 from trivet.hooks.options import complete, kept
 from trivet.hooks.refusals import forged
 from trivet.hooks.s3_events import S3Options, reading
+from trivet.hooks.shared_secret import SharedSecret
 from trivet.hooks.signatures import fingerprint, parsed, same
 
 _SHORTEST_TOKEN = 16
 
 
-class S3Scheme:
+class S3Scheme(SharedSecret):
     """The token is all that vouches for a delivery: use https."""
-
-    secret = True
-    patience_seconds = 0.0
-
-    def __init__(self, getter: Getter | None = None) -> None:
-        del getter
-
-    def new_secret(self) -> str:
-        return secrets.token_hex(32)
 
     def check_secret(self, secret: str) -> None:
         if len(secret) < _SHORTEST_TOKEN or any(c.isspace() for c in secret):

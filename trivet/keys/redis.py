@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any
-
-import redis
 
 from trivet.keys import MOST_KEYS, REVOKED_DAYS, ApiKey, KeyHash, KeyLimits, NewKey, Scope
 from trivet.keys.refusals import revoked, too_many_keys, unknown_key
 from trivet.ledger.redis_reading import RedisReader
-from trivet.settings import Settings
 
 _DAY_MS = 86_400_000
 
@@ -20,20 +16,9 @@ _DAY_MS = 86_400_000
 class RedisKeys(RedisReader):
     """Thread-safe; open it after a fork, and close it."""
 
-    def __init__(self, settings: Settings, client: redis.Redis | None = None) -> None:
-        super().__init__(settings, client)
-
-    def close(self) -> None:
-        self._client.close()
-
-    def _run(self, name: str, *arguments: Any, client: Any = None) -> Any:
-        if name not in self._scripts:
-            common = (resources.files("trivet.ledger") / "lua" / "_common.lua").read_text()
-            folder = resources.files("trivet.keys") / "lua"
-            text = "\n".join((common, *((folder / f"{part}.lua").read_text() for part in ("_keys", name))))
-            self._scripts[name] = self._client.register_script("#!lua flags=allow-oom\n" + text)
-        script = self._scripts[name]
-        return self._do(lambda: script(keys=[self._prefix], args=[*self._head, *arguments], client=client))
+    _package = "trivet.keys"
+    _in_front = (("trivet.ledger", "_common"), ("trivet.keys", "_keys"))
+    _refused_when_full = frozenset()
 
     def add(self, key: NewKey) -> ApiKey:
         fields = {

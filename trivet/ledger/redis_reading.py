@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import resources
-from typing import Any
+from typing import Any, ClassVar
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -21,8 +21,6 @@ from trivet.ledger.view import task_view
 from trivet.settings import Settings
 from trivet.values import Collection, Event, Spec, TaskState, TaskView
 
-#: Loaded in front of each script, in this order.
-_SHARED = ("_common", "_queues", "_tasks")
 #: Tasks that are looked at in one go.
 _PAGE = 500
 
@@ -53,7 +51,18 @@ def connect(settings: Settings) -> redis.Redis:
 
 
 class RedisReader:
-    """Collections, specs, tasks, events and the backlog, as they stand. Thread-safe; open it after a fork."""
+    """Collections, specs, tasks, events and the backlog, as they stand. Thread-safe; open it after a fork.
+
+    Other books in Redis stand on its plumbing: they name their own scripts.
+    """
+
+    #: Whose folder `lua` has the scripts, and what is loaded in front of each, in this order, as (package, file).
+    _package: ClassVar[str] = "trivet.ledger"
+    _in_front: ClassVar[tuple[tuple[str, str], ...]] = tuple(
+        ("trivet.ledger", part) for part in ("_common", "_queues", "_tasks")
+    )
+    #: A full Redis must still let work be finished, or it stays full: only what brings new work is refused.
+    _refused_when_full: ClassVar[frozenset[str]] = frozenset({"accept", "restore"})
 
     def __init__(self, settings: Settings, client: redis.Redis | None = None) -> None:
         self._client: Any = client or connect(settings)
@@ -88,14 +97,16 @@ class RedisReader:
             ) from None
 
     def _run(self, name: str, *arguments: Any, client: Any = None) -> Any:
-        if name not in self._scripts:
-            folder = resources.files("trivet.ledger") / "lua"
-            text = "\n".join((folder / f"{part}.lua").read_text() for part in (*_SHARED, name))
-            # A full Redis must still let work be finished, or it stays full: only new tasks are refused.
-            flags = "" if name in ("accept", "restore") else "#!lua flags=allow-oom\n"
-            self._scripts[name] = self._client.register_script(flags + text)
-        script = self._scripts[name]
+        script = self._script(name)
         return self._do(lambda: script(keys=[self._prefix], args=[*self._head, *arguments], client=client))
+
+    def _script(self, name: str) -> Any:
+        if name not in self._scripts:
+            files = (*self._in_front, (self._package, name))
+            text = "\n".join((resources.files(where) / "lua" / f"{part}.lua").read_text() for where, part in files)
+            flags = "" if name in self._refused_when_full else "#!lua flags=allow-oom\n"
+            self._scripts[name] = self._client.register_script(flags + text)
+        return self._scripts[name]
 
     def get_collection(self, namespace: str, name: str) -> Collection | None:
         value = self._do(lambda: self._client.hget(self._key("collections", namespace), name))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import Any
 
 from trivet.ledger.redis_reading import RedisReader
@@ -13,15 +12,12 @@ from trivet.limits.values import Decision, Quota, Rate
 class RedisLimiter(RedisReader):
     """Thread-safe; open it after a fork, and close it."""
 
-    def close(self) -> None:
-        """Close the connections to Redis."""
-        self._client.close()
+    _package = "trivet.limits"
+    _in_front = ()
+    _refused_when_full = frozenset()
 
     def _ask(self, script: str, kind: str, name: str, *arguments: int) -> Any:
-        if script not in self._scripts:
-            text = (resources.files("trivet.limits") / "lua" / f"{script}.lua").read_text()
-            self._scripts[script] = self._client.register_script("#!lua flags=allow-oom\n" + text)
-        call = self._scripts[script]
+        call = self._script(script)
         return self._do(lambda: call(keys=[self._key(kind, name)], args=arguments))
 
     def take(self, name: str, rate: Rate, cost: int = 1) -> Decision:

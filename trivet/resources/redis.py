@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from importlib import resources
 from typing import Any
 
 from trivet.ledger.redis_reading import RedisReader
@@ -12,20 +11,17 @@ from trivet.resources import Outcome, Reserved, Resource
 from trivet.resources.refusals import already_exists
 
 _PAGE = 500
-#: What may still be written when Redis is full: that which gives room.
-_ALWAYS = frozenset({"delete", "drop", "release"})
 
 
 class RedisResources(RedisReader):
     """Thread-safe; open it after a fork."""
 
+    _package = "trivet.resources"
+    _in_front = (("trivet.resources", "_resources"),)
+    _refused_when_full = frozenset({"answer", "create", "replace", "reserve"})
+
     def _run(self, name: str, *arguments: Any, client: Any = None) -> Any:
-        if name not in self._scripts:
-            folder = resources.files("trivet.resources") / "lua"
-            text = "\n".join((folder / f"{part}.lua").read_text() for part in ("_resources", name))
-            flags = "#!lua flags=allow-oom\n" if name in _ALWAYS else ""
-            self._scripts[name] = self._client.register_script(flags + text)
-        script = self._scripts[name]
+        script = self._script(name)
         return self._do(lambda: script(keys=[self._prefix], args=arguments, client=client))
 
     def create(self, namespace: str, kind: str, resource_id: str, body: str, *, name: str = "") -> Resource:

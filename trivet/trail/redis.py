@@ -14,10 +14,6 @@ class RedisTrail(RedisReader):
         super().__init__(settings)
         self._length = settings.audit_log_length
 
-    def close(self) -> None:
-        """Close the connections to Redis."""
-        self._client.close()
-
     def note(self, entry: Entry) -> None:
         key = self._key("trail", entry.namespace)
         self._do(lambda: self._client.xadd(key, {"entry": entry.model_dump_json()}, maxlen=self._length))
