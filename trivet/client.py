@@ -20,12 +20,13 @@ from trivet.clock import Clock, SystemClock
 from trivet.errors import InvalidRequest, NotRetryable, UnknownTask
 from trivet.handles import Retried, TaskHandle
 from trivet.ids import check_name
+from trivet.ledger import Accepted
 from trivet.ledger.redis import RedisLedger
 from trivet.ledger.refusals import unknown_collection
 from trivet.names import Lane
 from trivet.settings import Settings
 from trivet.supervisor.endpoints import connected_settings
-from trivet.values import Collection, Event, Pipeline, TaskState, TaskView
+from trivet.values import Collection, Event, IngestRequest, Pipeline, TaskState, TaskView
 
 if TYPE_CHECKING:
     from trivet.deleting.deletes import Deletes
@@ -133,8 +134,11 @@ class Trivet:
                 "media_type": media_type,
             }
         )
-        accepted = accept(self._ledger, self.settings, request)
+        accepted = self._accept(request)
         return TaskHandle(self._ledger, accepted.task_id, self.clock, new=accepted.new)
+
+    def _accept(self, request: IngestRequest) -> Accepted:
+        return accept(self._ledger, self.settings, request)
 
     def task(self, task_id: str) -> TaskHandle:
         """A handle for a task id; the task need not exist until it is asked."""

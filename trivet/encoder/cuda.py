@@ -17,7 +17,7 @@ from trivet.encoder.heads import Batch
 from trivet.encoder.layers import AddsAndNorms, Blocks, PackedForward, plain_add_norm
 from trivet.encoder.onednn import PlainLinear
 from trivet.encoder.torch_encoder import TorchEncoder
-from trivet.encoder.varlen import best_attention, grouped
+from trivet.encoder.varlen import TOLERANCES, best_attention, grouped
 
 #: Not structlog's, which writes to stdout where nobody has set it up, as in the command line.
 log = logging.getLogger(__name__)
@@ -89,5 +89,4 @@ def _agrees(fused: AddsAndNorms, device: str, dtype: torch.dtype, width: int) ->
     got = fused(PlainLinear(matrix, bias, dtype), inner, x, (weight, bias), epsilon).float()
     exact = PlainLinear(matrix, bias.to(dtype), torch.float32)
     want = plain_add_norm(exact, inner.float(), x.float(), (weight, bias), epsilon)
-    tolerance = {torch.float16: 4e-3, torch.bfloat16: 3e-2}[dtype]
-    return torch.allclose(got, want, rtol=tolerance, atol=tolerance)
+    return torch.allclose(got, want, rtol=TOLERANCES[dtype], atol=TOLERANCES[dtype])

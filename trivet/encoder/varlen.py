@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 #: Lengths of the texts on which a kernel is tried: below, on and beyond the blocks that kernels work in, the longest
 #: that goes through it, and long ones among short ones.
 _TRIED = (1, 2, 17, 2050, 64, 129, 600, 2047, 2048)
+#: How far a kernel may be from the same in fp32, relative to a number and absolute.
+TOLERANCES = {torch.float16: 4e-3, torch.bfloat16: 3e-2, torch.float32: 1e-5}
 #: From this length on a text goes through torch's public function by itself, which chooses the fastest kernel for one
 #: text: on an H200 1.45 times as fast as the flash kernel at 8,192 tokens, and equal at 1,024.
 _LONG = 2048
@@ -126,7 +128,7 @@ def _agrees(fast: PreparesAttention, device: str, dtype: torch.dtype, heads: int
         mixed = functional.scaled_dot_product_attention(query, key, value, scale=1.0)
         alone.append(mixed.transpose(0, 1).flatten(1))
     wanted = torch.cat(alone)
-    tolerance = {torch.float16: 4e-3, torch.bfloat16: 3e-2}.get(dtype, 1e-5)
+    tolerance = TOLERANCES[dtype]
     return torch.allclose(got, wanted, rtol=tolerance, atol=tolerance)
 
 

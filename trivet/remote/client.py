@@ -5,17 +5,16 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
-from trivet.accept import parse_request
 from trivet.client import Trivet
 from trivet.clock import Clock, SystemClock
 from trivet.errors import AlreadyExists, InvalidRequest, MissingDependency, UnknownCollection, UnknownTask
 from trivet.handles import TaskHandle
 from trivet.ids import check_name
-from trivet.names import Lane
+from trivet.ledger import Accepted
 from trivet.remote import calls
 from trivet.remote.calls import Call
 from trivet.settings import Settings
-from trivet.values import Collection, TaskState, TaskView, Waiting
+from trivet.values import Collection, IngestRequest, TaskState, TaskView, Waiting
 
 if TYPE_CHECKING:
     import httpx2
@@ -155,32 +154,9 @@ class HttpTrivet(Trivet):
         """Close the connections."""
         self._api.close()
 
-    def ingest(
-        self,
-        url: str,
-        *,
-        collection: str,
-        object_id: str | None = None,
-        idempotency_key: str | None = None,
-        lane: Lane | str = Lane.NORMAL,
-        metadata: dict[str, Any] | None = None,
-        media_type: str | None = None,
-    ) -> TaskHandle:
-        """As over Redis; without a key, a repeated attempt of this very call makes no second task either."""
-        request = parse_request(
-            {
-                "url": url,
-                "collection": collection,
-                "namespace": self.namespace,
-                "object_id": object_id,
-                "idempotency_key": idempotency_key,
-                "lane": lane,
-                "metadata": metadata or {},
-                "media_type": media_type,
-            }
-        )
-        accepted = self._api.send(calls.ingest(request))
-        return TaskHandle(self._ledger, accepted.task_id, self.clock, new=accepted.new)
+    def _accept(self, request: IngestRequest) -> Accepted:
+        # Without a key, a repeated attempt of this very call makes no second task either.
+        return self._api.send(calls.ingest(request))
 
     def delete(self, object_id: str, *, collection: str, idempotency_key: str = "") -> TaskHandle:
         """As over Redis, but that a delete has no key: a second one finds nothing to delete."""
