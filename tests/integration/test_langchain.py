@@ -200,18 +200,17 @@ def test_filters_are_on_metadata(client: Trivet, notes: str) -> None:
     assert TrivetVectorStore(notes, trivet=client, request=both).similarity_search("x", filter={"kind": "stone"}) == []
 
 
-def test_relevance_scores_lie_between_0_and_1_and_order_the_documents(client: Trivet, notes: str) -> None:
-    for store in (
-        TrivetVectorStore(notes, trivet=client),
-        TrivetVectorStore("dense", trivet=client, pipeline=Pipeline(outputs=Outputs(colbert="off"))),
-    ):
-        store.add_texts(["Birds sing in the morning."], [{"kind": "text"}], ids=["birds"])
-        found = store.similarity_search_with_relevance_scores("Birds sing in the morning.", k=3)
+def test_relevance_scores_lie_between_0_and_1_and_order_the_documents(client: Trivet, store: TrivetVectorStore) -> None:
+    without = Pipeline(outputs=Outputs(colbert="off"))
+    dense = TrivetVectorStore(f"c{uuid.uuid4().hex[:12]}", trivet=client, pipeline=without)
+    for each in (store, dense):
+        each.add_texts(["Birds sing in the morning.", "Stones are silent.", "Whales sing for hours under water."])
+        found = each.similarity_search_with_relevance_scores("Birds sing in the morning.", k=3)
         scores = [score for _, score in found]
         assert found[0][0].page_content == "Birds sing in the morning."
         assert scores[0] == pytest.approx(1, abs=1e-3)
         assert scores == sorted(scores, reverse=True)
-        assert store.similarity_search_with_relevance_scores("quux", k=9, score_threshold=0.99) == []
+        assert each.similarity_search_with_relevance_scores("quux", k=9, score_threshold=0.99) == []
 
 
 def test_marginal_relevance_prefers_what_is_unlike(store: TrivetVectorStore) -> None:

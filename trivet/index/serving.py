@@ -192,8 +192,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, self.server.answers.answer(self.path, body))
         except TrivetError as error:
             self._send(400 if isinstance(error, PermanentError) else 503, error_json(error))
-        except OSError:
-            self.close_connection = True  # the client is gone
         except Exception as error:
             log.exception("search.failed")
             self._send(500, error_json(TrivetError(f"The search ended with an unexpected {type(error).__name__}.")))
@@ -202,8 +200,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        try:
+            self.end_headers()
+            self.wfile.write(body)
+        except OSError:
+            self.close_connection = True  # the client is gone
 
     def address_string(self) -> str:
         return "local"
