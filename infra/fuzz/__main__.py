@@ -1,0 +1,91 @@
+"""`python -m infra.fuzz [--cases 5000]`: requests made up from the OpenAPI document, against a started Trivet.
+
+Schemathesis sends what the document allows and what it forbids, alone and in sequences, until at least so many
+requests were answered. Exit status 1 where an answer is a server's error or is not as the document says. Workers run
+meanwhile, with the encoder's fake twin: what is found must not depend on what a model computes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Any
+
+from infra.compat.serving import api_of
+from trivet.cli.console import say
+from trivet.errors import StartFailed
+from trivet.settings import Settings
+from trivet.supervisor import running
+
+_PACKAGE = "schemathesis==4.32.5"
+#: What is sent to each operation by each phase; a whole run with this many is a little over 5,000 requests.
+_PER_OPERATION = 40
+#: Checks that a document cannot be held to: whether a made-up id exists is in no schema.
+_UNANSWERABLE = ("positive_data_acceptance",)
+
+
+def main() -> int:
+    """Exit status 0 where every answer held and there were enough of them."""
+    parser = argparse.ArgumentParser(prog="infra.fuzz", description=__doc__)
+    parser.add_argument("--cases", type=int, default=5000, help="requests at least")
+    parser.add_argument("--seed", type=int, help="that of an earlier run, to see it again")
+    options = parser.parse_args()
+    given = Settings.load()
+    folder = given.state_dir.absolute() / "fuzz"
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder / "state", ignore_errors=True)
+    program = _schemathesis(folder / "venv")
+    settings = Settings.load(
+        state_dir=folder / "state",
+        model_dir=given.models_folder.absolute(),
+        model_aliases={"BAAI/bge-m3": "fake"},
+    )
+    with running(settings, progress=say) as here, api_of(here) as base:
+        failed = sent = 0
+        while sent < options.cases and not failed:
+            failed, more = _run(program, base, folder, options.seed)
+            if not more:
+                raise StartFailed("Schemathesis sent nothing.", hint=f"Its words are in {folder / 'report.txt'}.")
+            sent += more
+    say(f"{sent:,} requests were answered; {failed} answers were not as the document says.")
+    return 1 if failed else 0
+
+
+def _run(program: Path, base: str, folder: Path, seed: int | None) -> tuple[int, int]:
+    """Failed answers and requests of one run; what failed is printed, with a curl command for each."""
+    report = folder / "report.json"
+    report.unlink(missing_ok=True)
+    command = [program, "run", f"{base}/openapi.json", "--no-color", "--continue-on-failure", "--request-timeout", "60"]
+    command += ["--checks", "all", "--exclude-checks", ",".join(_UNANSWERABLE)]
+    command += ["--max-examples", str(_PER_OPERATION), "--report", "json", "--report-json-path", report]
+    command += ["--seed", str(seed)] if seed is not None else []
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(command, cwd=folder, env=environment, check=False)
+    found: dict[str, Any] = json.loads(report.read_text("utf-8")) if report.is_file() else {}
+    if not found.get("complete"):
+        raise StartFailed(f"Schemathesis ended early, with exit status {done.returncode}.", hint="Its words are above.")
+    return found["failures"]["total"], found["test_cases"]["generated"]
+
+
+def _schemathesis(home: Path) -> Path:
+    """Its program, in an environment of its own that is made where it is not there. Raises `StartFailed`."""
+    python, mark = home / "bin" / "python", home / ".made"
+    if not (mark.is_file() and mark.read_text() == _PACKAGE):
+        say(f"Installing {_PACKAGE} into {home}")
+        venv.create(home, with_pip=True, clear=True)
+        command = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", _PACKAGE]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise StartFailed(f"{_PACKAGE} cannot be installed: {done.stderr.strip()[-500:]}")
+        mark.write_text(_PACKAGE)
+    return python.with_name("schemathesis")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
