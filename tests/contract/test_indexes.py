@@ -14,7 +14,7 @@ from qdrant_client import QdrantClient
 from tests.unit.retrieval.world import unit
 from trivet.index import INDEXES, Index, Point, QueryVector, Space, Where
 from trivet.index.edge import EdgeIndex
-from trivet.index.fields import heading_key
+from trivet.index.fields import IDENTITY, heading_key
 from trivet.index.qdrant import QdrantIndex
 from trivet.retrieval import Leg
 
@@ -135,6 +135,26 @@ def test_a_point_written_again_is_the_last_one(index: Index, rng: np.random.Gene
     index.put(SPACE, [point(1, rng, object_id="b")])
     assert index.count(SPACE, Where()) == 2
     assert index.payloads(SPACE, [name(1), name(9)])[name(1)]["object_id"] == "b"
+
+
+def test_a_search_tells_of_a_point_what_was_written_last(index: Index, rng: np.random.Generator) -> None:
+    def told() -> dict[str, Any]:
+        found = index.nearest(SPACE, dense(unit(rng, D)), Where(), 5, IDENTITY)
+        return {one.id: dict(one.payload) for one in found}
+
+    index.put(SPACE, [point(1, rng), point(2, rng)])
+    for _ in range(2):
+        assert told() == {name(n): {"chunk_id": f"c{n}", "object_id": "a", "generation": 1} for n in (1, 2)}
+    index.put(SPACE, [point(1, rng, parts_only=True), point(3, rng)])
+    assert {one: found.get("parts_only") for one, found in told().items()} == {
+        name(1): True,
+        name(2): None,
+        name(3): None,
+    }
+    index.delete(SPACE, Where(ids=(name(2),)))
+    assert set(told()) == {name(1), name(3)}
+    index.drop(SPACE)
+    assert told() == {}
 
 
 def test_conditions_let_through_what_they_say(index: Index, rng: np.random.Generator) -> None:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
 
 from trivet.errors import InvalidRequest, MissingDependency
 from trivet.retrieval.requests import Leg
@@ -112,8 +112,7 @@ class Where:
         return any(names is not None and not names for names in (self.objects, self.ids))
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A point that a leg brought in; the payload has the fields that were asked for."""
 
     id: str

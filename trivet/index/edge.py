@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -21,7 +21,9 @@ import qdrant_edge as qe
 from trivet.errors import IndexUnavailable, TrivetError
 from trivet.index import SCANNED_NUMBERS, Found, Point, QueryVector, Space, Where
 from trivet.index.edge_folder import hold, tidy
+from trivet.index.edge_identities import Identities
 from trivet.index.edge_words import carry, condition, create, query_vector, vectors
+from trivet.index.fields import IDENTITY
 from trivet.retrieval.requests import Leg
 from trivet.settings import Settings
 
@@ -45,6 +47,7 @@ class EdgeIndex:
         self._written: Counter[Space] = Counter()
         #: Of shards that are being put in order: the objects that were written to meanwhile.
         self._touched: dict[Space, set[str]] = {}
+        self._identities = Identities()
         self._lock = threading.RLock()
         #: Held for every write; taken before `_lock`.
         self._writing = threading.RLock()
@@ -84,6 +87,7 @@ class EdgeIndex:
         with self._lock:
             shard = self._shards.pop(space, None)
             self._dirty.discard(space)
+            self._identities.forget_all(space)
             if shard is not None:
                 with _errors(space):
                     shard.close()
@@ -119,6 +123,7 @@ class EdgeIndex:
                 rows = [qe.Point(point.id, vectors(point), dict(point.payload)) for point in points]
             objects = {point.payload["object_id"] for point in points}
             self._update(space, qe.UpdateOperation.upsert_points(rows), objects, len(rows), make=True)
+            self._identities.forget(space, [point.id for point in points])
 
     def set_live(self, space: Space, object_id: str, generation: int) -> None:
         of = condition(Where(objects=(object_id,), generation=generation))
@@ -239,7 +244,22 @@ class EdgeIndex:
             return int(shard.count(qe.CountRequest(exact=True, filter=condition(where))))
 
     def nearest(self, space: Space, query: QueryVector, where: Where, limit: int, fields: Sequence[str]) -> list[Found]:
-        return self._query(space, query, where, limit, list(fields))
+        if tuple(fields) != IDENTITY:
+            return self._query(space, query, where, limit, list(fields))
+        found = self._query(space, query, where, limit, False)
+        known = self._known(space, [point.id for point in found])
+        # What was deleted between the two reads is not there any more.
+        return [point._replace(payload=known[point.id]) for point in found if point.id in known]
+
+    def _known(self, space: Space, ids: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """The identities of these points."""
+        held = self._identities.of(space)
+        known = {name: payload for name in ids if (payload := held.get(name)) is not None}
+        if len(known) < len(ids):
+            fresh = self._retrieved(space, [name for name in ids if name not in known], list(IDENTITY))
+            self._identities.keep(space, fresh)
+            known |= fresh
+        return known
 
     def scores(self, space: Space, query: QueryVector, ids: Collection[str]) -> dict[str, float]:
         found = self._query(space, query, Where(ids=ids), len(ids), False) if ids else []
@@ -261,14 +281,17 @@ class EdgeIndex:
         )
         with _errors(space):
             points = shard.query(request)
-        return [Found(str(point.id), float(point.score), point.payload or {} if fields else {}) for point in points]
+        return [Found(str(point.id), point.score, point.payload or {} if fields else {}) for point in points]
 
     def payloads(self, space: Space, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        return self._retrieved(space, ids, True)
+
+    def _retrieved(self, space: Space, ids: Sequence[str], fields: list[str] | bool) -> dict[str, dict[str, Any]]:
         shard = self._shard(space)
         if shard is None or not ids:
             return {}
         with _errors(space):
-            return {str(record.id): record.payload or {} for record in shard.retrieve(list(ids), True, False)}
+            return {str(record.id): record.payload or {} for record in shard.retrieve(list(ids), fields, False)}
 
     def scroll(self, space: Space, where: Where, fields: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         shard, after, wanted = self._shard(space), None, condition(where)

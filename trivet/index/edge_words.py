@@ -75,7 +75,10 @@ def vectors(point: Point) -> dict[str, Any]:
 
 def query_vector(query: QueryVector) -> Any:
     """What is searched for."""
-    return _sparse(query.terms) if query.terms is not None else query.numbers
+    if query.terms is not None:
+        return _sparse(query.terms)
+    # The library takes lists of numbers twice as fast as arrays.
+    return None if query.numbers is None else query.numbers.tolist()
 
 
 def _sparse(terms: tuple[Any, Any]) -> qe.SparseVector:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from trivet.parts.arrow import np
 from trivet.retrieval import Leg, LegScore, SearchRequest
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A chunk that a leg brought in, with both first-stage scores (None: not stored, or not a finite number)."""
 
     chunk_id: str
@@ -47,6 +47,24 @@ class Ranked:
     legs: Mapping[Leg, LegScore]
 
 
+class Made:
+    """The candidates of a block that is stored at (part, row group), each made once, when it is first asked for."""
+
+    def __init__(self, block: Block, place: tuple[int, int]) -> None:
+        self._block = block
+        self._place = place
+        self._made: dict[int, Candidate] = {}
+
+    def __call__(self, picked: NDArray[np.int64]) -> list[Candidate]:
+        """Those at these indices of the block's arrays."""
+        block, made = self._block, self._made
+        new = np.array([i for i in picked.tolist() if i not in made], np.int64)
+        columns = _finite(block.dense, new), _finite(block.sparse, new), block.rows[new].tolist()
+        for i, dense, sparse, row in zip(new.tolist(), *columns, strict=True):
+            made[i] = Candidate(block.chunk_ids[i], dense, sparse, (*self._place, row))
+        return [made[i] for i in picked.tolist()]
+
+
 @dataclass(slots=True)
 class Best:
     """The `limit` best candidates of one leg; holds no more than a few times as many, whatever it is shown."""
@@ -55,15 +73,16 @@ class Best:
     _held: list[tuple[float, str, Candidate]] = field(default_factory=list)
     _worst: float = -np.inf
 
-    def offer(self, scores: NDArray[np.float32], block: Block, place: tuple[int, int]) -> None:
-        """Show the leg's scores of a block that is stored at (part, row group)."""
+    def offer(self, scores: NDArray[np.float32], made: Made) -> None:
+        """Show the leg's scores of a block."""
         scores = np.where(np.isfinite(scores), scores, -np.inf)
         worst = self._worst
         if len(scores) > self.limit:
             worst = max(worst, float(np.partition(scores, -self.limit)[-self.limit]))
         # Equal to the worst still counts: it may have the smaller id.
-        for i in np.flatnonzero((scores >= worst) & (scores > -np.inf)).tolist():
-            self._held.append((-float(scores[i]), block.chunk_ids[i], _candidate(block, place, i)))
+        picked = np.flatnonzero((scores >= worst) & (scores > -np.inf))
+        for score, candidate in zip(scores[picked].tolist(), made(picked), strict=True):
+            self._held.append((-score, candidate.chunk_id, candidate))
         if len(self._held) > 4 * self.limit:
             self._prune()
 
@@ -94,12 +113,13 @@ class Ranking:
 
     def offer(self, block: Block, place: tuple[int, int]) -> None:
         """Show the scores of some rows of the row group `place` = (part, row group)."""
+        made = Made(block, place)
         if block.dense is not None and Leg.DENSE in self._best:
-            self._best[Leg.DENSE].offer(block.dense, block, place)
+            self._best[Leg.DENSE].offer(block.dense, made)
         if block.sparse is not None and Leg.SPARSE in self._best:
             # Without a shared term there is no match.
             matched = np.where(block.sparse > 0, block.sparse, np.float32(-np.inf))
-            self._best[Leg.SPARSE].offer(matched, block, place)
+            self._best[Leg.SPARSE].offer(matched, made)
 
     def first_stage(self) -> list[Candidate]:
         """Candidates of both legs in fused order: those that MaxSim is worth computing for come first."""
@@ -148,14 +168,7 @@ def by_row_group(items: Sequence[T], candidate: Callable[[T], Candidate]) -> dic
     return groups
 
 
-def _candidate(block: Block, place: tuple[int, int], i: int) -> Candidate:
-    return Candidate(
-        block.chunk_ids[i],
-        _finite(block.dense, i),
-        _finite(block.sparse, i),
-        (*place, int(block.rows[i])),
-    )
-
-
-def _finite(scores: NDArray[np.float32] | None, i: int) -> float | None:
-    return None if scores is None or not np.isfinite(scores[i]) else float(scores[i])
+def _finite(scores: NDArray[np.float32] | None, rows: NDArray[np.int64]) -> list[float | None]:
+    if scores is None:
+        return [None] * len(rows)
+    return [score if math.isfinite(score) else None for score in scores[rows].tolist()]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trivet.retrieval import Leg, SearchRequest
-from trivet.retrieval.ranking import Best, Block, Ranking, rerank_depth
+from trivet.retrieval.ranking import Best, Block, Made, Ranking, rerank_depth
 
 scores = st.lists(st.sampled_from([-1.0, 0.0, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=60)
 
@@ -35,7 +35,7 @@ def test_best_keeps_the_highest_scores_with_ties_by_id_in_any_order(
     stdlib.Random(seed).shuffle(shown)
     for block in shown:
         assert block.dense is not None
-        best.offer(block.dense, block, (0, 0))
+        best.offer(block.dense, Made(block, (0, 0)))
         assert len(best._held) <= 4 * limit
     expected = sorted(((-value, f"c{i:03}") for i, value in enumerate(values)))[:limit]
     assert [candidate.chunk_id for candidate in best.ranked()] == [key for _, key in expected]
