@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,16 +41,17 @@ def shard_bytes(chunks: Sequence[Chunk]) -> bytes:
         arrays = [pa.array([getattr(chunk, name) for chunk in chunks], _SCHEMA.field(name).type) for name in names]
     except UnicodeEncodeError:
         raise CorruptDocument("A chunk holds characters that are no valid Unicode.") from None
-    sink = pa.BufferOutputStream()
+    sink = io.BytesIO()
     pq.write_table(pa.Table.from_arrays(arrays, schema=_SCHEMA), sink, compression="zstd", use_dictionary=False)
-    body: bytes = sink.getvalue().to_pybytes()
-    return body
+    return sink.getvalue()
 
 
 def read_shard(body: bytes) -> tuple[Chunk, ...]:
     """The chunks again, equal to those that were staged. Raises `StoreDamaged` for bytes that are no shard."""
     try:
-        rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(body), columns=_SCHEMA.names).to_pylist()
+        # `read_table` would look for a data set first, which takes longer than reading a shard.
+        file = pq.ParquetFile(pa.BufferReader(body))
+        rows: list[dict[str, Any]] = file.read(columns=_SCHEMA.names, use_threads=False).to_pylist()
         return tuple(
             Chunk(**row | {"heading_path": tuple(row["heading_path"]), "token_ids": tuple(row["token_ids"])})
             for row in rows

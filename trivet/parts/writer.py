@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,10 @@ _DICTIONARY = [
     "metadata.key_value.key",
     "metadata.key_value.value",
 ]
+#: Numbers that are looked at together.
+_BLOCK = 1 << 16
+#: The bits of a float16's exponent, which are all set in what is no finite number.
+_EXPONENT = np.uint16(0x7C00)
 _STATISTICS = ["chunk_id", "object_id", "ordinal", "page_start", "page_end", "char_start", "char_end", "language"]
 
 
@@ -55,6 +60,17 @@ def gather(rows: Sequence[tuple[Legs, int]]) -> Legs:
         colbert=colbert.astype(colbert_type, copy=False),
         colbert_offsets=_offsets(tokens),
     )
+
+
+def size_of(rows: Sequence[tuple[Legs, int]]) -> int:
+    """Bytes of the arrays that `gather` makes of these rows."""
+    size = 0
+    for legs, i in rows:
+        terms = int(legs.sparse_offsets[i + 1] - legs.sparse_offsets[i])
+        tokens = int(legs.colbert_offsets[i + 1] - legs.colbert_offsets[i])
+        size += legs.dense[i].nbytes + terms * (legs.sparse_ids.itemsize + legs.sparse_weights.itemsize)
+        size += tokens * legs.colbert.shape[1] * legs.colbert.itemsize
+    return size
 
 
 def _offsets(spans: Sequence[slice]) -> NDArray[np.int64]:
@@ -83,7 +99,8 @@ def part_bytes(
     schema = part_schema(spec)
     columns = _texts(chunks, object_id, metadata, spec, schema) | _vectors(legs, spec, schema)
     table = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
-    sink = pa.BufferOutputStream()
+    # Its bytes are taken over as they lie; Arrow's own streams copy them as they grow, and once more in the end.
+    sink = io.BytesIO()
     with pq.ParquetWriter(
         sink,
         schema.with_metadata(file_metadata(spec, object_id, passport)),
@@ -93,8 +110,7 @@ def part_bytes(
     ) as writer:
         for start, end in _row_groups(_row_bytes(chunks, legs, spec), row_group_bytes):
             writer.write_table(table.slice(start, end - start), row_group_size=end - start)
-    body: bytes = sink.getvalue().to_pybytes()
-    return body
+    return sink.getvalue()
 
 
 def _check(chunks: Sequence[Chunk], legs: Legs, spec: Spec) -> None:
@@ -119,8 +135,11 @@ def _check(chunks: Sequence[Chunk], legs: Legs, spec: Spec) -> None:
 def _finite(numbers: NDArray[Any]) -> bool:
     """Whether no number is infinite or none."""
     if numbers.dtype == np.float16:
-        # By the bits of the exponent: numpy asks float16 five times as slowly, and ColBERT is most of a part.
-        return bool(((numbers.view(np.uint16) & 0x7C00) != 0x7C00).all())
+        # By the bits of the exponent, a block that stays in the cache at a time: numpy asks float16 five times as
+        # slowly, and ColBERT is most of a part.
+        bits = numbers.reshape(-1).view(np.uint16)
+        blocks = (bits[start : start + _BLOCK] for start in range(0, len(bits), _BLOCK))
+        return all(((block & _EXPONENT) != _EXPONENT).all() for block in blocks)
     return bool(np.isfinite(numbers).all())
 
 

@@ -23,7 +23,7 @@ from trivet.ledger.queues import served_queues
 from trivet.names import Stage
 from trivet.parts.outputs import shaped
 from trivet.parts.staging import read_shard
-from trivet.parts.writer import gather, part_bytes
+from trivet.parts.writer import gather, part_bytes, size_of
 from trivet.stages.budget import ForwardBudget
 from trivet.stages.context import StageContext, not_understood
 from trivet.stages.forward import Failed, Work, forward
@@ -222,16 +222,10 @@ class EmbedLoop:
     # ------------------------------------------------------------ write
 
     def _write(self, work: Work, rows: Sequence[tuple[Legs, int]]) -> None:
-        try:
-            legs = gather(rows)
-        except Exception as error:  # noqa: BLE001 - rows that do not fit together are this shard's own fault
-            self._settle(work.lease, error)
-            return
-        size = legs.dense.nbytes + legs.colbert.nbytes + legs.sparse_ids.nbytes * 2
-        self._uploads.submit(size, lambda: self._put(work, legs))
+        self._uploads.submit(size_of(rows), lambda: self._put(work, rows))
         del self._open[work.lease.item, work.lease.epoch]
 
-    def _put(self, work: Work, legs: Legs) -> None:
+    def _put(self, work: Work, rows: Sequence[tuple[Legs, int]]) -> None:
         ctx, lease = self._ctx, work.lease
         try:
             ctx.keeper.check(lease)
@@ -239,8 +233,8 @@ class EmbedLoop:
             spec = self._spec(payload["spec_hash"])
             mine = self._encoder.passport.model_copy(update={"requested_model": spec.model.requested})
             metadata = json.loads(payload["metadata"])
-            # Here and not in the thread that computes: pooling takes long beside a fast device.
-            stored = shaped(legs, spec.pipeline.outputs)
+            # Here and not in the thread that computes: copying and pooling take long beside a fast device.
+            stored = shaped(gather(rows), spec.pipeline.outputs)
             part = put_part(
                 ctx.store,
                 Layout.of(ctx.settings, lease.namespace, lease.collection),

@@ -9,7 +9,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import boto3
 from boto3.s3.transfer import TransferConfig
@@ -122,6 +122,7 @@ class S3Store:
                 f"The S3 endpoint {self.endpoint!r} or region {settings.s3_region!r} is not valid.",
                 hint="Set TRIVET_S3_ENDPOINT to a URL such as http://127.0.0.1:8333.",
             ) from None
+        client.meta.events.register("before-sign.s3.PutObject", _send_at_once)
         return client
 
     def put(
@@ -266,6 +267,12 @@ class S3Store:
             if error.response["Error"]["Code"] not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
                 raise
             self._client.head_bucket(Bucket=self.bucket)
+
+
+def _send_at_once(request: Any, **_: Any) -> None:
+    """Without botocore's `Expect: 100-continue`, for which every write waits a round trip before it sends its body."""
+    if "Expect" in request.headers:
+        del request.headers["Expect"]
 
 
 def _after_fork(store: S3Store) -> None:
