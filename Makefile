@@ -14,7 +14,7 @@ MODEL_MADE := $(STATE)/models/.embedded.made
 # The model that is built here answers for bge-m3, and says so in every passport. Where the real weights can be
 # had: make demo TRIVET_MODEL_ALIASES='{}'
 demo up bench soak compat: export TRIVET_MODEL_ALIASES ?= {"BAAI/bge-m3": "embedded"}
-demo up down bench bench-encoder bench-gpu bench-embed-stage bench-search soak colbert-error eval compat image-test: export TRIVET_STATE_DIR := $(STATE)
+demo up down bench bench-encoder bench-gpu bench-embed-stage bench-search soak colbert-error eval compat fuzz-api image-test: export TRIVET_STATE_DIR := $(STATE)
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-18s %s\n", $$1, $$2 }'
@@ -88,6 +88,9 @@ eval: .venv/.dev model ## Retrieval quality on every set that installs here (Deb
 compat: .venv/.dev model ## Clients that others wrote for Mixpeek, against a Trivet with real workers (FLOWS="sdk page")
 	@.venv/bin/python -m infra.compat $(FLOWS)
 
+fuzz-api: .venv/.dev model ## Requests made up from the OpenAPI document, 5,000 or more (4 min; CASES=, SEED=)
+	@.venv/bin/python -m infra.fuzz --cases $(or $(CASES),5000) $(if $(SEED),--seed $(SEED))
+
 image-test: .venv/.dev ## Build every image and run a whole Trivet in them (BUILDER=podman, or a program; FLAGS= of its build)
 	@.venv/bin/python -m infra.images $(if $(BUILDER),--builder "$(BUILDER)") $(if $(FLAGS),--flags "$(FLAGS)")
 
@@ -121,4 +124,4 @@ $(MODEL_MADE): .venv/.runtime $(wildcard trivet/embedded/model*.py trivet/embedd
 	@.venv/bin/python -m trivet.embedded.model $(MODEL)
 	@touch $@
 
-.PHONY: help demo test test-long parity check up down bench bench-encoder bench-gpu bench-embed-stage bench-search big faults machine fit-heads evaluate-heads colbert-error eval install model clean compat typescript image-test image-lint overhead ledger-scale soak
+.PHONY: help demo test test-long parity check up down bench bench-encoder bench-gpu bench-embed-stage bench-search big faults machine fit-heads evaluate-heads colbert-error eval install model clean compat fuzz-api typescript image-test image-lint overhead ledger-scale soak

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
 
 from producers.http import errors
 from producers.http.caller import NAMESPACE_HEADER
@@ -41,11 +42,12 @@ def create_app(settings: Settings) -> FastAPI:
     access.keys_are_asked_for(settings)
     access.check_origins(settings)
     app = FastAPI(title="Trivet", version=__version__, description=_ABOUT, lifespan=lifespan, redoc_url=None)
-    errors.install(app)
+    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    errors.install(app, routes)
     _install_edge(app, settings)
     for router in ROUTERS:
         app.include_router(router, responses=errors.RESPONSES)
-    describe(app)
+    describe(app, routes)
     return app
 
 

@@ -1,10 +1,18 @@
-"""The OpenAPI file: FastAPI's, with an example of every answer, made of the fields' own examples."""
+"""The OpenAPI file: FastAPI's, with the headers that many routes know, and an example of every answer.
+
+Examples are made of the fields' own.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from producers.http.caller import NAMESPACE_HEADER
+from producers.http.route import KEY_HEADER, MOST_KEY, Route
 
 _JSON = "application/json"
 _DEEPEST = 6
@@ -12,20 +20,36 @@ _TIME = "2026-03-01T12:00:00.000Z"
 _PLAIN: dict[str, Any] = {"string": "text", "integer": 1, "number": 0.5, "boolean": True, "null": None}
 
 
-def describe(app: FastAPI) -> None:
-    """Have the app answer with it. Made once, when it is first asked for."""
+def describe(app: FastAPI, routes: Sequence[APIRoute]) -> None:
+    """Have the app answer with it. Made once, when it is first asked for. `routes` are those of the app."""
     made = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             described = made()
             schemas = described.get("components", {}).get("schemas", {})
-            for methods in described["paths"].values():
-                for operation in methods.values():
+            once = {(route.path_format, "post") for route in routes if isinstance(route, Route)}
+            for path, methods in described["paths"].items():
+                for method, operation in methods.items():
+                    _add_headers(operation, once=(path, method) in once)
                     _exemplify(operation, schemas)
         return app.openapi_schema or made()
 
     app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation has it
+
+
+def _add_headers(operation: dict[str, Any], *, once: bool) -> None:
+    known = operation.setdefault("parameters", [])
+    # What asks for a key works in a namespace.
+    if "security" in operation:
+        known.append(_header(NAMESPACE_HEADER, "Id or name of a namespace; without it, the key's own.", 256))
+    if once:
+        known.append(_header(KEY_HEADER, "The same key with the same body: the same answer, for 24 hours.", MOST_KEY))
+
+
+def _header(name: str, description: str, longest: int) -> dict[str, Any]:
+    schema = {"type": "string", "maxLength": longest}
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
 
 
 def _exemplify(operation: dict[str, Any], schemas: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -10,6 +11,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
@@ -112,8 +114,8 @@ def of_library(error: errors.TrivetError) -> JSONResponse:
     return answer(status, str(error), error.code, details=details, headers=headers)
 
 
-def install(app: FastAPI) -> None:
-    """Have every error answered so; none leaves with a stack trace."""
+def install(app: FastAPI, routes: Sequence[APIRoute]) -> None:
+    """Have every error answered so; none leaves with a stack trace. `routes` are those of the app."""
 
     @app.exception_handler(errors.TrivetError)
     async def _library(_request: Request, error: errors.TrivetError) -> JSONResponse:
@@ -129,11 +131,15 @@ def install(app: FastAPI) -> None:
         return answer(422, f"{where}: {first['message']}", "validation", details={"validation_errors": found})
 
     @app.exception_handler(HTTPException)
-    async def _http(_request: Request, error: HTTPException) -> JSONResponse:
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
         phrase = HTTPStatus(error.status_code).phrase
         message = error.detail if error.detail and error.detail != phrase else f"{phrase}."
         code = phrase.lower().replace(" ", "_")
-        return answer(error.status_code, str(message), code, headers=dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            # Starlette names the methods of the first route of this path alone.
+            headers["Allow"] = ", ".join(_methods_of(routes, request.url.path))
+        return answer(error.status_code, str(message), code, headers=headers)
 
     @app.exception_handler(Exception)
     async def _other(request: Request, error: Exception) -> JSONResponse:
@@ -141,6 +147,13 @@ def install(app: FastAPI) -> None:
         # This answer passes nothing that would add headers.
         headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
         return answer(500, f"Trivet met an error of its own ({type(error).__name__}).", "internal", headers=headers)
+
+
+def _methods_of(routes: Iterable[APIRoute], path: str) -> list[str]:
+    matching = [route for route in routes if route.path_regex.match(path)]
+    # `/buckets/list` is no bucket called list: the path with fewer blanks is meant.
+    blanks = min((len(route.param_convertors) for route in matching), default=0)
+    return sorted({method for route in matching if len(route.param_convertors) == blanks for method in route.methods})
 
 
 def _sentence(error: Any) -> str:

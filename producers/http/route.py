@@ -22,7 +22,7 @@ from trivet.ids import digest
 from trivet.resources import Outcome
 
 KEY_HEADER = "Idempotency-Key"
-_MOST_KEY = 255
+MOST_KEY = 255
 #: After so long a request that never answered counts as dead, and its key is free again.
 _RESERVED_SECONDS = 120.0
 _OK = range(200, 300)
@@ -77,8 +77,8 @@ def router(tag: str) -> APIRouter:
 def key_of(request: Request) -> str:
     """The idempotency key of a request, or nothing. Raises `InvalidRequest` for one that is too long."""
     key = request.headers.get(KEY_HEADER, "").strip()
-    if len(key) > _MOST_KEY:
-        raise InvalidRequest(f"The idempotency key has {len(key)} characters.", hint=f"At most {_MOST_KEY} fit.")
+    if len(key) > MOST_KEY:
+        raise InvalidRequest(f"The idempotency key has {len(key)} characters.", hint=f"At most {MOST_KEY} fit.")
     return key
 
 

@@ -181,6 +181,27 @@ def test_every_error_has_the_same_envelope(
     assert answered["error"]["code"]
 
 
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [("/v1/collections", "GET, POST"), ("/v1/collections/one", "DELETE, GET, PATCH"), ("/v1/collections/list", "POST")],
+)
+def test_a_method_that_a_path_has_not_is_answered_with_those_that_it_has(api: Api, path: str, methods: str) -> None:
+    found = api.http.request("PUT", path)
+    assert (found.status_code, found.headers["Allow"]) == (405, methods)
+
+
+def test_the_description_says_which_operations_know_a_namespace_and_an_idempotency_key(api: Api) -> None:
+    paths = api.get("/openapi.json").json()["paths"]
+
+    def headers(method: str, path: str) -> set[str]:
+        return {one["name"] for one in paths[path][method].get("parameters", []) if one["in"] == "header"}
+
+    assert headers("post", "/v1/collections") == {"X-Namespace", "Idempotency-Key"}
+    assert headers("get", "/v1/collections") == {"X-Namespace"}
+    assert headers("post", "/v1/keys") == {"X-Namespace"}
+    assert headers("get", "/health/live") == set()
+
+
 def test_the_description_names_every_operation_with_an_example_and_its_errors(api: Api) -> None:
     described = api.get("/openapi.json").json()
     schemas = described["components"]["schemas"]
