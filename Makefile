@@ -14,7 +14,7 @@ MODEL_MADE := $(STATE)/models/.embedded.made
 # The model that is built here answers for bge-m3, and says so in every passport. Where the real weights can be
 # had: make demo TRIVET_MODEL_ALIASES='{}'
 demo up bench soak compat: export TRIVET_MODEL_ALIASES ?= {"BAAI/bge-m3": "embedded"}
-demo up down bench bench-encoder bench-gpu bench-embed-stage bench-search soak colbert-error eval compat fuzz-api image-test: export TRIVET_STATE_DIR := $(STATE)
+demo up down bench bench-encoder bench-gpu bench-embed-stage bench-http bench-search soak colbert-error eval compat fuzz-api image-test: export TRIVET_STATE_DIR := $(STATE)
 
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-18s %s\n", $$1, $$2 }'
@@ -100,6 +100,9 @@ image-lint: ## hadolint over the Dockerfile (HADOLINT=path; pip install hadolint
 typescript: ## Build and test the TypeScript client (needs node and npm)
 	@cd clients/typescript && npm install --no-fund --no-audit --silent && npm test --silent
 
+bench-http: .venv/.dev ## Requests the API takes, over 1, 16 and 64 connections, in bulk, and while it is killed (4 min; WRITE=1)
+	@.venv/bin/python -m infra.bench.http $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(WRITE),--write)
+
 bench-search: .venv/.dev model ## A search step by step in the index, beside brute force (10 min, 25 GB; SIZES="1000 10000", WRITE=1)
 	@.venv/bin/python -m infra.bench.search $(if $(SIZES),--sizes $(SIZES)) $(if $(WRITE),--write)
 
@@ -124,4 +127,4 @@ $(MODEL_MADE): .venv/.runtime $(wildcard trivet/embedded/model*.py trivet/embedd
 	@.venv/bin/python -m trivet.embedded.model $(MODEL)
 	@touch $@
 
-.PHONY: help demo test test-long parity check up down bench bench-encoder bench-gpu bench-embed-stage bench-search big faults machine fit-heads evaluate-heads colbert-error eval install model clean compat fuzz-api typescript image-test image-lint overhead ledger-scale soak
+.PHONY: help demo test test-long parity check up down bench bench-encoder bench-gpu bench-embed-stage bench-http bench-search big faults machine fit-heads evaluate-heads colbert-error eval install model clean compat fuzz-api typescript image-test image-lint overhead ledger-scale soak

@@ -188,6 +188,13 @@ def _rebuild_limited(message: str, hint: str, retry_after: float) -> TooManyRequ
     return TooManyRequests(message, hint=hint, retry_after=retry_after)
 
 
+class ApiBusy(TransientError):
+    """As many requests follow tasks already as one process of the API holds open."""
+
+    code = "api_busy"
+    default_hint = "Ask for the task now and then instead, or start another process of the API."
+
+
 class HookBusy(TransientError):
     """The same delivery is being worked on by another request."""
 

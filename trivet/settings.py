@@ -115,6 +115,8 @@ class Settings(BaseSettings):
     max_staged_tokens: int = Field(20_000_000, ge=1)
     task_retention_days: float = Field(7.0, gt=0)
     idempotency_hours: float = Field(24.0, gt=0)
+    #: How long an idempotency key is held for a request whose API process has died; one that lives renews that.
+    idempotency_reserved_seconds: float = Field(15.0, gt=0)
     #: Events that the stream keeps, about.
     event_stream_length: int = Field(250_000, ge=1)
 
@@ -223,6 +225,10 @@ class Settings(BaseSettings):
     #: How long a body may take, and how many bytes per second it must have beyond that.
     api_body_seconds: float = Field(20.0, gt=0)
     api_body_rate: int = Field(32 << 10, ge=1)
+
+    #: Requests that one process of the API holds open until a task has ended, and those of one key among them.
+    api_waits: int = Field(200, ge=0)
+    api_waits_per_key: int = Field(50, ge=0)
 
     log_level: str = "INFO"
     log_json: bool = False

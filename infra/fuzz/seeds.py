@@ -14,6 +14,7 @@ _OFTEN = 0.7
 _SECONDS = 60.0
 #: Where webhooks go: a port that nobody listens on.
 NOBODY = "127.0.0.1:9"
+_UPLOAD = "POST /v1/buckets/{bucket_identifier}/objects/upload"
 
 
 def sow(base: str, key: str) -> dict[str, list[str]]:
@@ -80,4 +81,6 @@ def write_config(path: Path, made: Mapping[str, Sequence[str]]) -> None:
         f'{json.dumps(name)} = {{ dictionary = "d{number}", probability = {_OFTEN} }}'
         for number, name in enumerate(made)
     ]
+    # Whatever a form has in place of a file is a file of those bytes.
+    lines += ["", "[[operations]]", f'include-name = "{_UPLOAD}"', "checks.negative_data_rejection.enabled = false"]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

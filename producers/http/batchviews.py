@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from producers.http.answers import Status
 
@@ -19,8 +19,8 @@ class BatchRequest(BaseModel):
     object_ids: list[str] | None = Field(None, max_length=10_000, description="All of the bucket where none are named.")
     collection_ids: list[str] | None = Field(None, max_length=100)
     batch_name: str | None = Field(None, max_length=256)
-    auto_submit: bool | None = None
-    trigger_processing: bool | None = None
+    auto_submit: StrictBool | None = None
+    trigger_processing: StrictBool | None = None
     filters: dict[str, Any] | None = None
 
 

@@ -12,7 +12,8 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from producers.http.caller import NAMESPACE_HEADER
-from producers.http.route import KEY_HEADER, MOST_KEY, Route
+from producers.http.once import KEY_HEADER, MOST_KEY
+from producers.http.route import Route
 
 _JSON = "application/json"
 _DEEPEST = 6

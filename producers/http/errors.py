@@ -153,7 +153,8 @@ def _methods_of(routes: Iterable[APIRoute], path: str) -> list[str]:
     matching = [route for route in routes if route.path_regex.match(path)]
     # `/buckets/list` is no bucket called list: the path with fewer blanks is meant.
     blanks = min((len(route.param_convertors) for route in matching), default=0)
-    return sorted({method for route in matching if len(route.param_convertors) == blanks for method in route.methods})
+    meant = [route for route in matching if len(route.param_convertors) == blanks]
+    return sorted({method for route in meant for method in route.methods or ()})
 
 
 def _sentence(error: Any) -> str:

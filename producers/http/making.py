@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from producers.http.blobs import Blob, Source, source_of, uploaded
 from producers.http.buckets import KeptBlob, KeptObject, objects, uploads
@@ -27,7 +27,7 @@ class ObjectRequest(BaseModel):
     metadata: dict[str, Any] = Field(default_factory=dict)
     key_prefix: str | None = Field(None, max_length=500)
     idempotency_key: str | None = Field(None, max_length=255)
-    skip_duplicates: bool = False
+    skip_duplicates: StrictBool = False
 
 
 def make_object(

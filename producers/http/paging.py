@@ -7,7 +7,7 @@ import binascii
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Depends, Query
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictInt
 
 from trivet.errors import InvalidRequest
 
@@ -22,7 +22,7 @@ class PageRequest(BaseModel):
 
     model_config = ConfigDict(extra="allow", json_schema_extra={"example": {"limit": 100}})
 
-    limit: int = Field(_USUAL, ge=1, le=MOST, validation_alias=AliasChoices("limit", "page_size"))
+    limit: StrictInt = Field(_USUAL, ge=1, le=MOST, validation_alias=AliasChoices("limit", "page_size"))
     cursor: str | None = Field(None, max_length=500, description="`pagination.next_cursor` of the page before.")
 
 

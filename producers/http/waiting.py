@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated
 
 import anyio
 from fastapi import Depends, Header, Response
 from starlette.concurrency import run_in_threadpool
+
+from producers.http.caller import Caller
+from producers.http.context import Context
+from trivet.errors import ApiBusy, TooManyRequests
 
 #: A proxy in between gives up after a minute or so.
 MOST_SECONDS = 60.0
@@ -30,13 +35,19 @@ def preferred(
 WaitSeconds = Annotated[float, Depends(preferred)]
 
 
-async def wait_until(ended: Callable[[], bool], seconds: float, response: Response) -> None:
-    """Ask again and again, without holding a thread between; says in the answer that the preference was honoured."""
+async def wait_until(
+    context: Context, who: Caller, ended: Callable[[], bool], seconds: float, response: Response
+) -> None:
+    """Ask again and again, without holding a thread between; says in the answer that the preference was honoured.
+
+    It is not where too many wait already: what was asked for is done, and the answer comes now.
+    """
     if not seconds:
         return
-    response.headers["Preference-Applied"] = f"wait={seconds:g}"
-    pause = _FIRST_PAUSE
-    with anyio.move_on_after(seconds):
-        while not await run_in_threadpool(ended):
-            await anyio.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
+    with suppress(ApiBusy, TooManyRequests), context.edge.waits.place(who.key_id):
+        response.headers["Preference-Applied"] = f"wait={seconds:g}"
+        pause = _FIRST_PAUSE
+        with anyio.move_on_after(seconds):
+            while not await run_in_threadpool(ended):
+                await anyio.sleep(pause)
+                pause = min(pause * 1.5, _LONGEST_PAUSE)

@@ -161,6 +161,22 @@ class TestAnIdempotencyKey:
         home.answer("ns", "k", "print", "late", seconds=DAY)
         assert home.reserve("ns", "k", "other", seconds=DAY).outcome is Outcome.BUSY
 
+    def test_is_held_for_as_long_as_its_request_renews_it(self, home: Resources) -> None:
+        home.reserve("ns", "k", "print", seconds=0.5)
+        home.renew("ns", "k", "print", seconds=DAY)
+        # Another request's renewal counts for nothing, nor does one that comes after the answer.
+        home.renew("ns", "k", "other", seconds=0.01)
+        SystemClock().sleep(0.6)
+        assert home.reserve("ns", "k", "print", seconds=DAY).outcome is Outcome.BUSY
+        home.answer("ns", "k", "print", "kept", seconds=DAY)
+        home.renew("ns", "k", "print", seconds=0.01)
+        SystemClock().sleep(0.1)
+        assert home.reserve("ns", "k", "print", seconds=DAY).outcome is Outcome.ANSWERED
+
+    def test_that_has_run_out_is_not_taken_by_a_renewal(self, home: Resources) -> None:
+        home.renew("ns", "k", "print", seconds=DAY)
+        assert home.reserve("ns", "k", "other", seconds=DAY).outcome is Outcome.OURS
+
     def test_is_taken_once_by_many_at_the_same_time(self, home: Resources) -> None:
         outcomes: list[Outcome] = []
         at_once(lambda _: outcomes.append(home.reserve("ns", "k", "print", seconds=DAY).outcome), 12)

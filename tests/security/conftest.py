@@ -72,6 +72,8 @@ def guarded(settings_for: Callable[..., Settings], tmp_path_factory: pytest.Temp
         api_max_body_bytes=MAX_BODY,
         hook_max_bytes=MAX_BODY,
         api_body_seconds=1.0,
+        api_waits=4,
+        api_waits_per_key=2,
         unauthenticated_per_minute=10_000,
         event_stream_length=1000,
     )

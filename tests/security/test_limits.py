@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import socket
 import time
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, suppress
 from typing import Any
 
+import httpx2
 import pytest
 
 from tests.security.conftest import MAX_BODY, Guarded, Tenant
@@ -52,6 +54,43 @@ def head_of(method: str, path: str, key: str, *headers: str) -> bytes:
 
 def status(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0
+
+
+# ------------------------------------------------------------ requests that are held open
+
+
+def test_a_key_follows_so_many_tasks_at_once_and_a_process_so_many_in_all(guarded: Guarded, alice: Tenant) -> None:
+    key, other, third = (guarded.key("alice", "read", "ingest", limits=KeyLimits()) for _ in range(3))
+    path = f"/v1/collections/{alice.ids['collection_identifier']}/ingest"
+    task = guarded.ask("POST", path, key, {"source": {"url": "https://example.com/followed"}}).json()["task_id"]
+
+    kept: list[Iterator[str]] = []
+    with ExitStack() as streams:
+
+        def follow(whose: str) -> httpx2.Response:
+            headers = {"Authorization": f"Bearer {whose}"}
+            answer = streams.enter_context(guarded.api.http.stream("GET", f"/v1/tasks/{task}/events", headers=headers))
+            if answer.status_code == 200:
+                # The stream holds its place from its first event on, and an iterator that is gone closes it.
+                lines = answer.iter_lines()
+                next(lines)
+                kept.append(lines)
+            else:
+                answer.read()
+            return answer
+
+        assert [follow(key).status_code for _ in range(3)] == [200, 200, 429]
+        assert [follow(other).status_code for _ in range(2)] == [200, 200]
+        refused = follow(third)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "api_busy")
+        assert int(refused.headers["Retry-After"]) > 0
+        waited = guarded.ask("GET", f"/v1/tasks/{task}", third, headers={"Prefer": "wait=60"})
+        assert (waited.status_code, "Preference-Applied" in waited.headers) == (200, False)
+    deadline = time.monotonic() + 10
+    while (waited := guarded.ask("GET", f"/v1/tasks/{task}", third, headers={"Prefer": "wait=1"})).is_success:
+        if "Preference-Applied" in waited.headers:
+            break
+        assert time.monotonic() < deadline, "the places of those that have hung up were never given back"
 
 
 # ------------------------------------------------------------ rates and quotas

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, StrictInt
 
 from trivet.values import Frozen
 
@@ -33,10 +33,10 @@ class Scope(StrEnum):
 class KeyLimits(Frozen):
     """A key's own limits; None: those of the settings."""
 
-    requests_per_minute: int | None = Field(None, ge=1, le=10_000_000)
-    burst: int | None = Field(None, ge=1, le=10_000_000)
+    requests_per_minute: StrictInt | None = Field(None, ge=1, le=10_000_000)
+    burst: StrictInt | None = Field(None, ge=1, le=10_000_000)
     #: 0: any number.
-    sources_per_day: int | None = Field(None, ge=0)
+    sources_per_day: StrictInt | None = Field(None, ge=0)
 
 
 class KeyHash(Frozen):

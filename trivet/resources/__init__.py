@@ -103,6 +103,10 @@ class Resources(Protocol):
         """Take an idempotency key for a request. What was not answered or released is free again after `seconds`."""
         ...
 
+    def renew(self, namespace: str, key: str, fingerprint: str, *, seconds: float) -> None:
+        """Hold a key that was reserved for so long from now on. One that another request has by now stays with that."""
+        ...
+
     def answer(self, namespace: str, key: str, fingerprint: str, answer: str, *, seconds: float) -> None:
         """Keep the answer under the key for so long."""
         ...

@@ -104,6 +104,12 @@ class MemoryResources:
                 return Reserved(Outcome.CONFLICT)
             return Reserved(Outcome.BUSY) if answer is None else Reserved(Outcome.ANSWERED, answer)
 
+    def renew(self, namespace: str, key: str, fingerprint: str, *, seconds: float) -> None:
+        with self._lock:
+            held, answer, _ = self._answers.get((namespace, key), ("", None, 0.0))
+            if held == fingerprint and answer is None:
+                self._answers[namespace, key] = (fingerprint, None, self.clock.now() + seconds)
+
     def answer(self, namespace: str, key: str, fingerprint: str, answer: str, *, seconds: float) -> None:
         with self._lock:
             now = self.clock.now()

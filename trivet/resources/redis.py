@@ -79,6 +79,9 @@ class RedisResources(RedisReader):
         outcome, answer = self._run("reserve", namespace, key, fingerprint, int(seconds * 1000))
         return Reserved(Outcome(outcome), answer)
 
+    def renew(self, namespace: str, key: str, fingerprint: str, *, seconds: float) -> None:
+        self._run("renew", namespace, key, fingerprint, int(seconds * 1000))
+
     def answer(self, namespace: str, key: str, fingerprint: str, answer: str, *, seconds: float) -> None:
         self._run("answer", namespace, key, fingerprint, answer, int(seconds * 1000))
 

@@ -4,6 +4,7 @@ access.py       the API key of a request, or why none is asked for
 scopes.py       which scope each route needs
 bodies.py       size and slowness of bodies
 reading.py      what JSON may hold
+waits.py        how many requests are held open
 headers.py      headers that every answer has
 trail.py        the audit log
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from producers.http.edge.waits import Waits
 from trivet.clock import Clock, SystemClock
 from trivet.hooks.getting import GuardedGetter
 from trivet.hooks.receiving import Receiver
@@ -40,6 +42,7 @@ class Edge:
     hook_book: RedisHooks
     getter: GuardedGetter
     receiver: Receiver
+    waits: Waits
     clock: Clock
 
     @classmethod
@@ -55,6 +58,7 @@ class Edge:
             book,
             getter,
             Receiver(settings, book, limiter, producer, getter, clock),
+            Waits(settings),
             clock,
         )
 

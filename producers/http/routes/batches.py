@@ -21,8 +21,8 @@ from producers.http.collections import kept_of
 from producers.http.context import Context, ContextOf
 from producers.http.edge.quota import charge
 from producers.http.naming import collection_id, collection_named
+from producers.http.once import new_id
 from producers.http.paging import Page, PageBody, PageQuery, PageRequest, cursor_to, number_from, page_of
-from producers.http.route import new_id
 from producers.http.route import router as make_router
 from producers.http.routes import tasks
 from producers.http.taskviews import TaskAnswer, of_batch

@@ -11,8 +11,8 @@ from producers.http.answers import Deleted, Status, timestamp
 from producers.http.buckets import KeptBucket, buckets, objects, uploads
 from producers.http.caller import Caller, CallerOf
 from producers.http.context import Context, ContextOf
+from producers.http.once import new_id
 from producers.http.paging import Page, PageBody, PageQuery, PageRequest, cursor_to, number_from, page_of
-from producers.http.route import new_id
 from producers.http.route import router as make_router
 
 router = make_router("buckets")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from fastapi import Request
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictBool
 
 from producers.http import collections as kept_collections
 from producers.http.answers import Deleted, timestamp
@@ -22,8 +22,8 @@ from producers.http.extractors import (
     vector_indexes,
 )
 from producers.http.naming import collection_id, collection_named
+from producers.http.once import key_of
 from producers.http.paging import Page, PageBody, PageQuery, PageRequest, cursor_from, cursor_to, page_of
-from producers.http.route import key_of
 from producers.http.route import router as make_router
 from trivet.deleting.deletes import Deletes
 from trivet.ledger.redis_holding import RedisHolding
@@ -64,7 +64,7 @@ class CollectionRequest(BaseModel):
     feature_extractor: ExtractorRequest | None = None
     feature_extractors: list[ExtractorRequest] | None = Field(None, max_length=10)
     metadata: dict[str, Any] | None = None
-    enabled: bool = True
+    enabled: StrictBool = True
 
     def extractors(self) -> list[ExtractorRequest]:
         """Those that are asked for; without any, the text extractor as it is."""
@@ -79,7 +79,7 @@ class CollectionPatch(BaseModel):
 
     description: str | None = Field(None, max_length=2000)
     metadata: dict[str, Any] | None = None
-    enabled: bool | None = None
+    enabled: StrictBool | None = None
     feature_extractor: ExtractorRequest | None = None
 
 
@@ -119,7 +119,7 @@ class CollectionAnswer(BaseModel):
     feature_extractors: list[ExtractorAnswer]
     vector_indexes: list[VectorIndex]
     metadata: dict[str, Any]
-    enabled: bool = True
+    enabled: StrictBool = True
     lifecycle_state: str = "active"
     created_at: str | None = None
     warnings: list[str] = Field(description="What is carried out otherwise than asked.")

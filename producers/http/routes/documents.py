@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StrictBool
 
 from producers.http import documents
 from producers.http.answers import Deleted
@@ -34,7 +34,7 @@ class DocumentsRequest(PageRequest):
 
     object_id: str | None = Field(None, max_length=128)
     filters: dict[str, Any] | None = Field(None, description="As those of retrievers.")
-    return_vectors: bool = Field(False, description="With the dense vector of each.")
+    return_vectors: StrictBool = Field(False, description="With the dense vector of each.")
 
 
 @router.get("/collections/{collection_identifier}/documents", operation_id="list_documents", summary="List documents")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat
 from starlette.concurrency import run_in_threadpool
 
 from producers.http.caller import CallerOf
@@ -47,7 +47,7 @@ class HookRotate(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"overlap_seconds": 3600}})
 
     secret: str = Field("", max_length=500)
-    overlap_seconds: float = Field(86_400.0, ge=0, le=31_536_000)
+    overlap_seconds: StrictFloat = Field(86_400.0, ge=0, le=31_536_000)
 
 
 class HookAnswer(BaseModel):

@@ -27,7 +27,7 @@ from producers.http.context import Context, ContextOf
 from producers.http.edge.quota import charge
 from producers.http.ingesting import IngestBody, take_in, take_in_many
 from producers.http.naming import collection_id, collection_named
-from producers.http.route import key_of, new_id
+from producers.http.once import key_of, new_id
 from producers.http.route import router as make_router
 from producers.http.waiting import WaitSeconds, wait_until
 from trivet.errors import Conflict, InvalidRequest
@@ -111,7 +111,7 @@ async def ingest(
     """
     answer = await run_in_threadpool(_ingest, context, who, request, collection_identifier, asked)
     if seconds:
-        await wait_until(lambda: _ended(context, who, answer.task_id), seconds, response)
+        await wait_until(context, who, lambda: _ended(context, who, answer.task_id), seconds, response)
         answer = answer.model_copy(update={"status": await run_in_threadpool(_status, context, who, answer.task_id)})
     return answer
 
@@ -133,7 +133,9 @@ async def trigger(
 ) -> TriggerAnswer:
     """A batch per bucket, submitted at once."""
     answer = await run_in_threadpool(_trigger, context, who, request, collection_identifier, asked or TriggerRequest())
-    await wait_until(lambda: all(_ended(context, who, each) for each in answer.task_ids), seconds, response)
+    await wait_until(
+        context, who, lambda: all(_ended(context, who, each) for each in answer.task_ids), seconds, response
+    )
     return answer
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat
 
 from producers.http.caller import CallerOf
 from producers.http.context import ContextOf
@@ -27,9 +27,11 @@ class KeyCreate(BaseModel):
 
     name: str = Field("", max_length=100, examples=["web app"])
     scopes: list[Scope] = Field(list(DEFAULT_SCOPES), min_length=1, max_length=len(Scope))
-    expires_days: float | None = Field(None, gt=0, le=3650, description="None: never.")
+    expires_days: StrictFloat | None = Field(None, gt=0, le=3650, description="None: never.")
     limits: KeyLimits = KeyLimits()
-    every_namespace: bool = Field(False, description="For all namespaces; only a key that is so itself may make one.")
+    every_namespace: StrictBool = Field(
+        False, description="For all namespaces; only a key that is so itself may make one."
+    )
 
 
 class KeyRotate(BaseModel):
@@ -37,7 +39,7 @@ class KeyRotate(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"overlap_seconds": 3600}})
 
-    overlap_seconds: float = Field(86_400.0, ge=0, le=31_536_000)
+    overlap_seconds: StrictFloat = Field(86_400.0, ge=0, le=31_536_000)
 
 
 class KeyAnswer(BaseModel):

@@ -13,8 +13,8 @@ from producers.http.buckets import KeptBlob, KeptObject, buckets, objects
 from producers.http.caller import Caller, CallerOf
 from producers.http.context import Context, ContextOf
 from producers.http.making import ObjectRequest, make_object
+from producers.http.once import new_id
 from producers.http.paging import Page, PageBody, PageQuery, PageRequest, cursor_to, number_from, page_of
-from producers.http.route import new_id
 from producers.http.route import router as make_router
 from trivet.errors import InvalidRequest, SourceTooLarge, TrivetError
 from trivet.ids import digest, redact_url

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import Request
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
 from producers.http.answers import Deleted, timestamp
 from producers.http.caller import Caller, CallerOf
 from producers.http.context import Context, ContextOf
 from producers.http.naming import collection_id, collection_named
+from producers.http.once import new_id
 from producers.http.paging import Page, PageBody, PageQuery, PageRequest, cursor_to, number_from, page_of
-from producers.http.route import new_id
 from producers.http.route import router as make_router
 from producers.http.searching import ExecuteAnswer, KeptRetriever, check_stages, execute, shelf
 from trivet.errors import InvalidRequest
@@ -103,8 +103,8 @@ class PageAsked(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     method: str | None = None
-    page_number: int = Field(1, ge=1, le=1000, validation_alias=AliasChoices("page_number", "page"))
-    page_size: int | None = Field(None, ge=1, le=1000, validation_alias=AliasChoices("page_size", "limit"))
+    page_number: StrictInt = Field(1, ge=1, le=1000, validation_alias=AliasChoices("page_number", "page"))
+    page_size: StrictInt | None = Field(None, ge=1, le=1000, validation_alias=AliasChoices("page_size", "limit"))
 
 
 class ExecuteRequest(BaseModel):
@@ -117,8 +117,8 @@ class ExecuteRequest(BaseModel):
     inputs: dict[str, Any] = Field(default_factory=dict)
     filters: dict[str, Any] | None = None
     pagination: PageAsked | None = None
-    limit: int | None = Field(None, ge=1, le=1000)
-    return_vectors: bool = False
+    limit: StrictInt | None = Field(None, ge=1, le=1000)
+    return_vectors: StrictBool = False
 
     def page(self) -> tuple[int | None, int]:
         """Size and number."""

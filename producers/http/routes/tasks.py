@@ -10,6 +10,7 @@ from fastapi import Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
 from producers.http import batching
 from producers.http.answers import STATUS_OF, Status
@@ -90,7 +91,9 @@ async def get(context: ContextOf, who: CallerOf, response: Response, task_id: st
     """How it stands now; with `Prefer: wait=N` once it has ended, or after N seconds."""
     if seconds:
         await run_in_threadpool(task_answer, context, who.namespace, task_id)
-        await wait_until(lambda: has_ended(task_answer(context, who.namespace, task_id)), seconds, response)
+        await wait_until(
+            context, who, lambda: has_ended(task_answer(context, who.namespace, task_id)), seconds, response
+        )
     return await run_in_threadpool(task_answer, context, who.namespace, task_id)
 
 
@@ -110,9 +113,10 @@ def why(context: ContextOf, who: CallerOf, task_id: str) -> dict[str, Any]:
 )
 async def follow(context: ContextOf, who: CallerOf, task_id: str) -> StreamingResponse:
     """From how it stands now until it has ended. Whoever loses the connection asks again, and misses nothing."""
+    context.edge.waits.check(who.key_id)
     first = await run_in_threadpool(task_answer, context, who.namespace, task_id)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_events(context, who, first), media_type="text/event-stream", headers=headers)
+    return _Followed(context, who, first, headers)
 
 
 @router.post("/tasks/{task_id}/cancel", operation_id="cancel_task", summary="Cancel a task")
@@ -156,6 +160,19 @@ def _each(context: Context, who: Caller, batch_id: str, do: Any) -> None:
             except (NotRetryable, TooLate, UnknownTask):
                 # It has ended, or commits: there is nothing to be done about it.
                 continue
+
+
+class _Followed(StreamingResponse):
+    """A stream that holds one of the places of those that wait."""
+
+    def __init__(self, context: Context, who: Caller, first: TaskAnswer, headers: dict[str, str]) -> None:
+        super().__init__(_events(context, who, first), media_type="text/event-stream", headers=headers)
+        self._place = context.edge.waits.place(who.key_id)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        with self._place:
+            await super().__call__(scope, receive, send)
 
 
 async def _events(context: Context, who: Caller, answer: TaskAnswer) -> AsyncIterator[str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
 from producers.http.answers import Status, timestamp
 from producers.http.blobs import uploaded
 from producers.http.buckets import KeptBlob, KeptObject, KeptUpload, buckets, objects, uploads
 from producers.http.caller import CallerOf
 from producers.http.context import Context, ContextOf
-from producers.http.route import new_id
+from producers.http.once import new_id
 from producers.http.route import router as make_router
 from trivet.errors import InvalidRequest, SourceTooLarge
 from trivet.ids import digest
@@ -30,10 +30,10 @@ class UploadRequest(BaseModel):
 
     filename: str = Field(min_length=1, max_length=255)
     content_type: str = Field("application/octet-stream", max_length=100)
-    file_size_bytes: int | None = Field(None, ge=1)
-    presigned_url_expiration: int = Field(3600, ge=60, le=86400)
+    file_size_bytes: StrictInt | None = Field(None, ge=1)
+    presigned_url_expiration: StrictInt = Field(3600, ge=60, le=86400)
     metadata: dict[str, Any] | None = None
-    create_object_on_confirm: bool = True
+    create_object_on_confirm: StrictBool = True
     object_metadata: dict[str, Any] | None = None
     blob_property: str = Field("content", max_length=200)
     blob_type: str = Field("text", max_length=50)
@@ -46,13 +46,13 @@ class UploadAnswer(BaseModel):
     bucket_id: str
     filename: str
     content_type: str
-    file_size_bytes: int | None = None
+    file_size_bytes: StrictInt | None = None
     presigned_url: str | None = Field(None, description="For a PUT of the bytes.")
-    presigned_url_expiration: int
+    presigned_url_expiration: StrictInt
     s3_key: str
     status: Status
     metadata: dict[str, Any]
-    create_object_on_confirm: bool
+    create_object_on_confirm: StrictBool
     blob_property: str
     blob_type: str
     created_at: str
@@ -69,7 +69,7 @@ class ConfirmRequest(BaseModel):
     model_config = ConfigDict(extra="ignore", json_schema_extra={"example": {}})
 
     etag: str | None = Field(None, max_length=200, description="As the PUT answered; another is refused.")
-    file_size_bytes: int | None = Field(None, ge=1, description="Bytes that were sent; another size is refused.")
+    file_size_bytes: StrictInt | None = Field(None, ge=1, description="Bytes that were sent; another size is refused.")
 
 
 @router.post("/buckets/{bucket_identifier}/uploads", operation_id="create_upload", summary="Begin a presigned upload")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import Request
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictBool
 
 from producers.http.answers import Deleted, timestamp
 from producers.http.caller import Caller, CallerOf
 from producers.http.context import Context, ContextOf
 from producers.http.kept import Kept, Shelf
+from producers.http.once import new_id
 from producers.http.paging import Page, PageBody, PageQuery, PageRequest, cursor_to, number_from, page_of
-from producers.http.route import new_id
 from producers.http.route import router as make_router
 from trivet.delivery.values import Endpoint, EndpointState
 from trivet.errors import InvalidRequest, TrivetError, UnknownEndpoint
@@ -54,7 +54,7 @@ class WebhookRequest(BaseModel):
     webhook_name: str = Field(min_length=1, max_length=200, validation_alias=AliasChoices("webhook_name", "name"))
     event_types: list[str] = Field(min_length=1, max_length=100)
     channels: list[Channel] = Field(min_length=1, max_length=10)
-    is_active: bool = True
+    is_active: StrictBool = True
 
 
 class WebhookAnswer(BaseModel):

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import httpx2
 import pytest
+import redis
 
 from tests.support.api import Api, serving
 from trivet.ledger import open_ledger
 from trivet.settings import Settings
 
 BUCKET = {"bucket_name": "b", "bucket_schema": {"properties": {"content": {"type": "text"}}}}
+WEBHOOK: dict[str, object] = {
+    "webhook_name": "w",
+    "event_types": ["document.created"],
+    "channels": [{"channel": "webhook", "configs": {"url": "https://93.184.216.34/hook"}}],
+}
 
 
 @pytest.fixture
@@ -32,11 +40,7 @@ CREATING: dict[str, dict[str, object]] = {
         "retriever_name": "r",
         "stages": [{"type": "feature_search", "query": "{{INPUT.query}}", "limit": 3}],
     },
-    "/v1/organizations/webhooks": {
-        "webhook_name": "w",
-        "event_types": ["document.created"],
-        "channels": [{"channel": "webhook", "configs": {"url": "https://93.184.216.34/hook"}}],
-    },
+    "/v1/organizations/webhooks": WEBHOOK,
 }
 
 
@@ -49,7 +53,8 @@ class TestAnIdempotencyKey:
         first = api.post(path, CREATING[path], headers=headers)
         again = api.post(path, CREATING[path], headers=headers)
         assert first.is_success, first.text
-        assert (again.status_code, again.text) == (first.status_code, first.text)
+        shown = {name: None if name == "signing_secrets" else value for name, value in first.json().items()}
+        assert (again.status_code, again.json()) == (first.status_code, shown)
         assert again.headers["Idempotency-Replayed"] == "true"
         other = api.post(path, {**CREATING[path], "description": "another"}, headers=headers)
         assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_conflict")
@@ -62,6 +67,40 @@ class TestAnIdempotencyKey:
         assert {one.status_code for one in answers} <= {200, 409}
         assert len({one.json()["bucket_id"] for one in answers if one.is_success}) == 1
         assert api.get("/v1/buckets", headers=place).json()["total_count"] == 1
+
+    def test_keeps_no_secret_that_an_answer_shows_once(self, api: Api, live: Settings, place: dict[str, str]) -> None:
+        headers = {**place, "Idempotency-Key": "hooked"}
+        made = api.made("/v1/organizations/webhooks", WEBHOOK, headers=headers)
+        again = api.made("/v1/organizations/webhooks", WEBHOOK, headers=headers)
+        (secret,) = made["signing_secrets"]
+        assert again == {**made, "signing_secrets": None}
+        with closing(redis.Redis.from_url(live.redis_url)) as client:
+            answers = [key for key in client.scan_iter(f"{live.redis_prefix}*answer*") if client.type(key) == b"hash"]
+            kept = b"".join(value for key in answers for value in client.hgetall(key).values())
+        assert made["webhook_id"].encode() in kept
+        assert secret.encode() not in kept
+
+    def test_is_held_while_its_request_is_on_its_way_and_free_soon_after_its_process_was_killed(
+        self, api: Api, live: Settings, place: dict[str, str]
+    ) -> None:
+        api.made("/v1/collections", {"collection_name": "c"}, headers=place)
+        once = {**place, "Idempotency-Key": "killed"}
+        body = {"source": {"text": "Once."}}
+        hasty = live.model_copy(update={"idempotency_reserved_seconds": 1.0})
+        with serving(hasty) as first, ThreadPoolExecutor(1) as pool:
+            # No worker is there: the answer waits for as long as it may.
+            waiting = pool.submit(first.post, "/v1/collections/c/ingest", body, headers={**once, "Prefer": "wait=50"})
+            time.sleep(2.5)
+            assert api.post("/v1/collections/c/ingest", body, headers=once).status_code == 409
+            first.kill()
+            with pytest.raises(httpx2.TransportError):
+                waiting.result(30)
+        killed = time.monotonic()
+        while (found := api.post("/v1/collections/c/ingest", body, headers=once)).status_code == 409:
+            assert time.monotonic() < killed + 10
+            time.sleep(0.1)
+        assert found.status_code == 202, found.text
+        assert len(api.get("/v1/tasks", headers=place).json()["results"]) == 1
 
     def test_of_an_ingest_makes_one_task(self, api: Api, place: dict[str, str]) -> None:
         api.made("/v1/collections", {"collection_name": "c"}, headers=place)
