@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 def index(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EdgeIndex]:
     """One in which a few hundred points are enough for a graph."""
     monkeypatch.setattr("trivet.index.edge_words.SCANNED_NUMBERS", D * 100)
-    monkeypatch.setattr("trivet.index.edge.SCANNED_NUMBERS", 1024 * 100)
+    monkeypatch.setattr("trivet.index.edge_order.SCANNED_NUMBERS", 1024 * 100)
     made = EdgeIndex(folder, ef=256)
     yield made
     made.close()
@@ -103,7 +103,7 @@ def test_closed_while_a_shard_is_put_in_order_nothing_takes_its_place(
 
     ordering = threading.Thread(target=order)
     ordering.start()
-    while index._ordering is None:
+    while index._order.process is None:
         assert ordering.is_alive()
     index.close()
     other = EdgeIndex(folder, ef=64)
