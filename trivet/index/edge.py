@@ -11,7 +11,7 @@ import qdrant_edge as qe
 from trivet.index import Found, Point, QueryVector, Space, Where
 from trivet.index.edge_identities import Identities
 from trivet.index.edge_order import Order
-from trivet.index.edge_shards import Shards, errors
+from trivet.index.edge_shards import Shards
 from trivet.index.edge_words import condition, query_vector, vectors
 from trivet.index.fields import IDENTITY
 from trivet.retrieval.requests import Leg
@@ -41,6 +41,9 @@ class EdgeIndex:
     def spaces(self, namespace: str = "", collection: str = "") -> tuple[Space, ...]:
         return self._shards.spaces(namespace, collection)
 
+    def damaged(self) -> tuple[Space, ...]:
+        return tuple(self._shards.damaged)
+
     def drop(self, space: Space) -> None:
         self._shards.drop(space)
         self._identities.forget_all(space)
@@ -49,7 +52,7 @@ class EdgeIndex:
 
     def put(self, space: Space, points: Sequence[Point]) -> None:
         if points:
-            with errors(space):
+            with self._shards.guard(space):
                 rows = [qe.Point(point.id, vectors(point), dict(point.payload)) for point in points]
             objects = {point.payload["object_id"] for point in points}
             self._update(space, qe.UpdateOperation.upsert_points(rows), objects, len(rows), make=True)
@@ -72,7 +75,7 @@ class EdgeIndex:
             shard = self._shards.get(space, make=make)
             if shard is None:
                 return
-            with errors(space):
+            with self._shards.guard(space):
                 shard.update(operation)
             self._shards.written[space] += points
             if space in self._shards.touched:
@@ -83,10 +86,10 @@ class EdgeIndex:
     def settle(self) -> None:
         with self._shards.writing:
             with self._shards.lock:
-                dirty = [(space, self._shards.open[space]) for space in self._shards.dirty]
+                dirty = [(space, self._shards.open[space]) for space in self._shards.unharmed()]
                 self._shards.dirty.clear()
             for space, shard in dirty:
-                with errors(space):
+                with self._shards.guard(space):
                     shard.flush()
 
     def optimize(self) -> bool:
@@ -98,7 +101,7 @@ class EdgeIndex:
         shard = self._shards.get(space)
         if shard is None or where.nothing:
             return 0
-        with errors(space):
+        with self._shards.guard(space):
             return int(shard.count(qe.CountRequest(exact=True, filter=condition(where))))
 
     def nearest(self, space: Space, query: QueryVector, where: Where, limit: int, fields: Sequence[str]) -> list[Found]:
@@ -137,7 +140,7 @@ class EdgeIndex:
             params=self._params,
             with_payload=fields,
         )
-        with errors(space):
+        with self._shards.guard(space):
             points = shard.query(request)
         return [Found(str(point.id), point.score, point.payload or {} if fields else {}) for point in points]
 
@@ -148,7 +151,7 @@ class EdgeIndex:
         shard = self._shards.get(space)
         if shard is None or not ids:
             return {}
-        with errors(space):
+        with self._shards.guard(space):
             return {str(record.id): record.payload or {} for record in shard.retrieve(list(ids), fields, False)}
 
     def scroll(self, space: Space, where: Where, fields: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -157,7 +160,7 @@ class EdgeIndex:
             request = qe.ScrollRequest(
                 offset=after, limit=_PAGE, filter=wanted, with_payload=list(fields), with_vector=False
             )
-            with errors(space):
+            with self._shards.guard(space):
                 records, after = shard.scroll(request)
             yield from ((str(record.id), record.payload or {}) for record in records)
             if after is None:

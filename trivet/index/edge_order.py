@@ -11,7 +11,7 @@ import qdrant_edge as qe
 
 from trivet.errors import IndexUnavailable
 from trivet.index import SCANNED_NUMBERS, Space
-from trivet.index.edge_shards import Shards, errors
+from trivet.index.edge_shards import Shards
 from trivet.index.edge_words import carry
 
 #: Objects that are carried while writes wait.
@@ -55,13 +55,13 @@ class Order:
         assert shard is not None
         try:
             with self._shards.writing:
-                with errors(space):
+                with self._shards.guard(space):
                     shard.flush()
                 shutil.rmtree(copy, ignore_errors=True)
                 shutil.copytree(path, copy)
                 self._shards.touched[space], self._shards.written[space] = set(), 0
             self._ordered(space, copy)
-            with errors(space):
+            with self._shards.guard(space):
                 self._replace(space, shard, copy)
         finally:
             self._shards.touched.pop(space, None)

@@ -10,15 +10,20 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import qdrant_edge as qe
 
-from trivet.errors import IndexUnavailable, TrivetError
+from trivet.errors import IndexDamaged, IndexUnavailable, TrivetError
 from trivet.index import Space
 from trivet.index.edge_folder import hold, tidy
 from trivet.index.edge_words import create
+
+#: What the library says of files that it cannot read; of a request that it cannot answer it says other things.
+_OF_FILES = "Service runtime error"
+#: Words of a machine that lacks something, which is no damage.
+_WANTS = ("No space left", "Too many open files", "Cannot allocate", "out of memory", "Permission denied")
 
 
 class Shards:
@@ -34,6 +39,8 @@ class Shards:
         self.written: Counter[Space] = Counter()
         #: Of shards that are being put in order: the objects that were written to meanwhile.
         self.touched: dict[Space, set[str]] = {}
+        #: What cannot be read. It is not touched again before it is dropped.
+        self.damaged: set[Space] = set()
         self.lock = threading.RLock()
         #: Held for every write; taken before `lock`.
         self.writing = threading.RLock()
@@ -47,7 +54,8 @@ class Shards:
         with self.writing, self.lock:
             self.closed = True
             for space, shard in self.open.items():
-                with errors(space):
+                # One that is damaged is found again, and must not keep the others from being closed.
+                with suppress(IndexUnavailable), self.guard(space):
                     shard.close()
             self.open.clear()
             self._held.close()
@@ -64,15 +72,17 @@ class Shards:
 
     def get(self, space: Space, *, make: bool = False) -> qe.EdgeShard | None:
         """The open shard of a space; None where it has none, and none is to be made."""
+        if space in self.damaged:
+            raise damage(space, "it is to be filled anew from S3")
         with self.lock:
             if space not in self.open:
                 path = self.path(space)
                 if not path.is_dir():
                     if not make:
                         return None
-                    with errors(space):
+                    with self.guard(space):
                         create(path, space)
-                with errors(space):
+                with self.guard(space):
                     self.open[space] = qe.EdgeShard.load(str(path))
             return self.open[space]
 
@@ -82,7 +92,7 @@ class Shards:
             shard = self.open.pop(space, None)
             self.dirty.discard(space)
             if shard is not None:
-                with errors(space):
+                with suppress(IndexUnavailable), self.guard(space):
                     shard.close()
             path = self.path(space)
             if path.is_dir():
@@ -91,6 +101,7 @@ class Shards:
                 shutil.rmtree(gone, ignore_errors=True)
                 path.rename(gone)
                 shutil.rmtree(gone, ignore_errors=True)
+            self.damaged.discard(space)
 
     def swap(self, space: Space, copy: Path) -> None:
         """Let a copy take the shard's place."""
@@ -104,18 +115,30 @@ class Shards:
             self.dirty.discard(space)
         shutil.rmtree(old, ignore_errors=True)
 
+    # ------------------------------------------------------------ damage
 
-@contextmanager
-def errors(space: Space) -> Iterator[None]:
-    """What the library raises, as one sentence of ours."""
-    try:
-        yield
-    except TrivetError:
-        raise
-    except BaseException as error:  # the library raises no type of its own, and a panic of its Rust is no Exception
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+    def unharmed(self) -> set[Space]:
+        """Of those that were written to, the ones that can be."""
+        return self.dirty - self.damaged
+
+    @contextmanager
+    def guard(self, space: Space) -> Iterator[None]:
+        """What the library raises, as one sentence of ours; `IndexDamaged` where it speaks of the shard's files."""
+        try:
+            yield
+        except TrivetError:
             raise
-        raise IndexUnavailable(
-            f"The index of {space.namespace}/{space.collection} failed: {str(error)[:300] or type(error).__name__}.",
-            hint="If it stays so, stop Trivet, remove the folder `index` in its state folder and start it again.",
-        ) from None
+        except BaseException as error:  # the library raises no type of its own, and a panic of its Rust is no Exception
+            panic = type(error).__name__ == "PanicException"
+            if not isinstance(error, Exception) and not panic:
+                raise
+            said = " ".join(str(error).split())[:300] or type(error).__name__
+            if panic or (_OF_FILES in said and not any(want in said for want in _WANTS)):
+                self.damaged.add(space)
+                raise damage(space, said) from None
+            raise IndexUnavailable(f"The index of {space.namespace}/{space.collection} failed: {said}.") from None
+
+
+def damage(space: Space, said: str) -> IndexDamaged:
+    """The error of a shard that cannot be read."""
+    return IndexDamaged(f"The index of {space.namespace}/{space.collection} is damaged: {said}.")

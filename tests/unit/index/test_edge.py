@@ -150,17 +150,3 @@ def test_a_shard_that_was_about_to_be_replaced_comes_back(folder: Path, rng: np.
     assert everything(index) == before
     assert [found.name for found in path.parent.iterdir()] == [path.name]
     index.close()
-
-
-@pytest.mark.parametrize(("damaged", "with_"), [("*", b"x"), ("tracker.dat", b"\xff" * 4096)], ids=["all", "panic"])
-def test_a_damaged_shard_is_one_sentence(folder: Path, rng: np.random.Generator, damaged: str, with_: bytes) -> None:
-    index = EdgeIndex(folder, ef=64)
-    index.put(SPACE, points(rng, 0, 3))
-    index.close()
-    for file in (folder / SPACE.namespace / SPACE.collection / SPACE.name).rglob(damaged):
-        if file.is_file():
-            file.write_bytes(with_)
-    index = EdgeIndex(folder, ef=64)
-    with pytest.raises(IndexUnavailable, match=r"^The index of default/docs failed: .*remove the folder .* again\.$"):
-        index.payloads(SPACE, [points(np.random.default_rng(3), 0, 1)[0].id])
-    index.close()
