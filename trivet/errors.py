@@ -7,7 +7,8 @@
     │   │   └── LedgerSchema           the ledger was written by another version of Trivet
     │   ├── StoreUnavailable           S3 does not answer, or answers 5xx
     │   ├── IndexUnavailable           the index, or the process that owns it, does not answer or fails
-    │   │   └── IndexBusy              another process has the embedded index open
+    │   │   ├── IndexBusy              another process has the embedded index open
+    │   │   └── IndexDamaged           files of the embedded index cannot be read
     │   ├── SourceUnavailable          the source timed out, refused the connection, answered 5xx or 429
     │   ├── EncoderOutOfMemory         the device ran out of memory for this batch
     │   ├── EncoderBroken              the device computes nothing any more: the process must end
@@ -134,6 +135,15 @@ class IndexBusy(IndexUnavailable):
 
     code = "index_busy"
     default_hint = "Ask that process (trivet index status, trivet search), or end it first."
+
+
+class IndexDamaged(IndexUnavailable):
+    """Files of the embedded index cannot be read: what they held is filled anew from S3."""
+
+    code = "index_damaged"
+    default_hint = (
+        "It heals by itself while a search process runs (trivet index status); without: trivet index rebuild."
+    )
 
 
 class SourceUnavailable(TransientError):

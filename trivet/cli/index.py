@@ -93,9 +93,7 @@ def rebuild(ctx: typer.Context, collection: _Collection = "", json_: JsonFlag = 
     def read(values: Mapping[str, Any]) -> FillReport:
         return FillReport(**{**values, "troubles": tuple(map(trouble_of, values["troubles"]))})
 
-    report = _do(
-        library_settings(ctx), "rebuild", body, read, lambda parts: parts.sync.fill(namespace, collection, anew=True)
-    )
+    report = _do(library_settings(ctx), "rebuild", body, read, lambda parts: parts.sync.remade(namespace, collection))
     if json_:
         print_json(asdict(report))
     else:
@@ -107,15 +105,17 @@ def rebuild(ctx: typer.Context, collection: _Collection = "", json_: JsonFlag = 
 
 def describe(standing: Mapping[str, Any]) -> str:
     """How far the index is, in one sentence."""
+    healed = ", ".join(standing["healed"])
+    note = f" It was damaged ({healed}) and is filled anew from S3 by itself." if healed else ""
     if standing["waiting"]:
-        return f"The index waits: {standing['waiting']}"
+        return f"The index waits: {standing['waiting']}{note}"
     if not standing["filled"]:
-        return "The index is being filled from S3; until then searches read the parts themselves."
+        return f"The index is being filled from S3; until then searches read the parts themselves.{note}"
     behind = standing["behind"]
     how = "cannot tell how far it is behind" if behind is None else f"is {counted(behind, 'event')} behind"
     damaged = standing["damaged"]
     bad = f"; {counted(damaged, 'object')} could not be read" if damaged else ""
-    return f"The index {how}{bad}."
+    return f"The index {how}{bad}.{note}"
 
 
 def judged(settings: Settings) -> tuple[bool, str]:

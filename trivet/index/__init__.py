@@ -142,6 +142,10 @@ class Index(Protocol):
         """Spaces that were ever written to; of one namespace or collection, where given."""
         ...
 
+    def damaged(self) -> tuple[Space, ...]:
+        """Spaces that were found to be unreadable: all of them raises `IndexDamaged` until it is dropped."""
+        ...
+
     def drop(self, space: Space) -> None:
         """Forget a space with all its points. No error where there is none."""
         ...

@@ -59,6 +59,8 @@ class Standing:
     damaged: int
     #: What keeps it from going on just now, one sentence; empty where nothing does.
     waiting: str = ""
+    #: Collections of the index that were damaged and dropped since the process began, as "namespace/name".
+    healed: tuple[str, ...] = ()
 
 
 class Indexer:
@@ -82,7 +84,11 @@ class Indexer:
         self._stopping = stopping
         self._clock = clock or SystemClock()
         self._marks = marks
-        self._filled = marks.filled
+        #: Not before all shards were looked at.
+        self._filled = self._checked = False
+        self._healed: tuple[str, ...] = ()
+        #: Counts what was dropped to be filled anew: a search across that has missed something.
+        self.drops = 0
         self._seconds = 0.0
         self._events = self._objects = self._damaged = 0
         self._waiting = ""
@@ -130,6 +136,7 @@ class Indexer:
             objects=self._objects,
             damaged=self._damaged,
             waiting=self._waiting,
+            healed=self._healed,
         )
 
     def fresh(self, seconds: float) -> int | None:
@@ -147,7 +154,19 @@ class Indexer:
 
     # ------------------------------------------------------------ events
 
+    def _heal(self) -> None:
+        """Drop what is damaged; what was is brought in by the fill that follows."""
+        if not self._checked:
+            self._healed = self._sync.check()
+            self._filled, self._checked = self._marks.filled, True
+        if self._sync.damaged:
+            # In this order: no search may take what is dropped for what there is.
+            self._filled = False
+            self.drops += 1
+            self._healed = tuple(sorted({*self._healed, *self._sync.heal()}))
+
     def _consume(self) -> None:
+        self._heal()
         if self._group.info() is None:
             # What happened without a group nobody has kept: said before there is one, so that no kill can hide it.
             self._filled = False
@@ -159,7 +178,7 @@ class Indexer:
         while (page := self._group.unfinished(_PAGE, after)) and not self._stopping():
             after = page[-1][0]
             self._take(page)
-        while not self._stopping():
+        while not self._stopping() and not self._sync.damaged:
             try:
                 page = self._group.take_over(_IDLE_SECONDS, _PAGE) or self._group.read(_PAGE, _BLOCK_SECONDS)
             except LedgerRefused:

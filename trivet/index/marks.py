@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from pydantic import Field
 
+from trivet.errors import IndexDamaged
 from trivet.index import Index, Point, Space, Where
 from trivet.index.fields import mark_id, metadata_of, metadata_text
 from trivet.retrieval.filters import object_matches
@@ -119,6 +120,8 @@ class Marks:
     def __init__(self, index: Index) -> None:
         self._index = index
         self._tables: dict[tuple[str, str], _Table] = {}
+        #: Collections whose marks make no sense.
+        self._unreadable: set[tuple[str, str]] = set()
         self._lock = threading.RLock()
 
     def collections(self) -> list[tuple[str, str]]:
@@ -135,6 +138,21 @@ class Marks:
         """An object's mark."""
         with self._lock:
             return self._table(namespace, collection).marks.get(object_id)
+
+    def rows(self, namespace: str, collection: str) -> dict[str, int]:
+        """Chunks of a collection by the name of their space; what no object lies in is not among them."""
+        with self._lock:
+            rows: Counter[str] = Counter()
+            for mark in self._table(namespace, collection).marks.values():
+                if not mark.tombstone:
+                    rows[mark.space] += mark.rows
+            return dict(rows)
+
+    def used(self, namespace: str, collection: str) -> frozenset[str]:
+        """Names of the spaces that objects of a collection lie in."""
+        with self._lock:
+            counts = self._table(namespace, collection).spaces
+            return frozenset(name for (_, name), count in counts.items() if count)
 
     def totals(self, namespace: str, collection: str) -> tuple[int, int]:
         """Objects of a collection that are not deleted, and their chunks."""
@@ -155,6 +173,31 @@ class Marks:
         self._index.delete(Space(namespace, collection), Where(objects=(object_id,)))
         with self._lock:
             self._table(namespace, collection).put(object_id, None)
+
+    def drop(self, namespace: str, collection: str) -> None:
+        """Forget all that the index has of a collection, points and marks."""
+        for space in self._index.spaces(namespace, collection):
+            self._index.drop(space)
+        with self._lock:
+            self._tables.pop((namespace, collection), None)
+
+    def damaged(self) -> set[tuple[str, str]]:
+        """(namespace, collection) of all of which something was found to be unreadable."""
+        return {(space.namespace, space.collection) for space in self._index.damaged()} | self._unreadable
+
+    def heal(self, also: Iterable[tuple[str, str]] = ()) -> list[tuple[str, str]]:
+        """Drop what is damaged, and `also` these; which collections they were. A fill has to bring them in then.
+
+        That this is so is on disk before anything is dropped: a kill must not leave an index that seems to be whole.
+        """
+        damaged = self.damaged() | set(also)
+        if damaged:
+            own = (_OWN.namespace, _OWN.collection)
+            self._index.drop(_OWN)
+            for namespace, collection in damaged - {own}:
+                self.drop(namespace, collection)
+            self._unreadable -= damaged
+        return sorted(damaged)
 
     @property
     def filled(self) -> bool:
@@ -187,7 +230,13 @@ class Marks:
         if key not in self._tables:
             fields = list(Mark.model_fields)
             found = self._index.scroll(Space(namespace, collection), Where(), fields)
-            marks = [Mark.model_validate({**payload, "metadata": metadata_of(payload)}) for _, payload in found]
+            try:
+                marks = [Mark.model_validate({**payload, "metadata": metadata_of(payload)}) for _, payload in found]
+            except (ValueError, KeyError, TypeError):
+                self._unreadable.add(key)
+                raise IndexDamaged(
+                    f"The index of {namespace}/{collection} is damaged: its marks are no marks."
+                ) from None
             self._tables[key] = _Table({mark.object_id: mark for mark in marks})
         return self._tables[key]
 

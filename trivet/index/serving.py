@@ -131,6 +131,7 @@ class _Answers:
             request = SearchRequest.model_validate(asked.get("request", {}))
         except ValueError as error:
             raise InvalidRequest(f"The request cannot be read: {' '.join(str(error).split())[:300]}.") from None
+        drops = self._indexer.drops
         if not self._indexer.filled:
             raise IndexUnavailable("The index is still being filled from S3.")
         behind = self._indexer.fresh(self._settings.index_fresh_seconds)
@@ -138,6 +139,8 @@ class _Answers:
         if behind and self._parts.marks.totals(namespace, collection)[1] < int(asked.get("whole_below", 0)):
             raise IndexUnavailable(f"The index has {behind} events still to take in.")
         result = self._retriever.search(namespace, collection, query_of(asked.get("query", {})), request)
+        if self._indexer.drops != drops:
+            raise IndexUnavailable("The index was damaged and is being filled anew from S3.")
         events = "1 event" if behind == 1 else f"{behind} events"
         return result if not behind else with_note(result, f"The index has {events} still to take in.")
 

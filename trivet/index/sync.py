@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import structlog
 
-from trivet.errors import StoreDamaged
+from trivet.errors import IndexDamaged, IndexUnavailable, StoreDamaged
 from trivet.index import Index, Where
 from trivet.index.fields import point_id
 from trivet.index.marks import Marks
@@ -116,6 +116,11 @@ class Sync:
         log.info("index.filled", **counts)
         return _filled(counts, troubles, stopped=False)
 
+    def remade(self, namespace: str = "", collection: str = "") -> FillReport:
+        """`fill` anew in a process that has nothing else to do with the index: what is damaged is dropped before."""
+        self.check()
+        return self.fill(namespace, collection, anew=True)
+
     def verify(self, namespace: str = "", collection: str = "", *, deep: bool = False) -> VerifyReport:
         """Compare every object with its visible manifest: generation, chunks, and that nothing else is there.
 
@@ -136,6 +141,64 @@ class Sync:
                     troubles.append(Trouble(layout.namespace, layout.collection, seen.object_id, reason))
         troubles += self._strangers(namespace, collection)
         return VerifyReport(found[0], found[1], len(troubles), tuple(troubles[:_NAMED]))
+
+    # ------------------------------------------------------------ damage
+
+    @property
+    def damaged(self) -> bool:
+        """Whether something is to be healed."""
+        return bool(self._marks.damaged())
+
+    def heal(self) -> tuple[str, ...]:
+        """Drop what was found to be damaged, so that a fill brings it in anew; the collections, as "namespace/name"."""
+        return self._healed(self._writer.heal())
+
+    def check(self) -> tuple[str, ...]:
+        """Look at every shard, and drop those that are damaged or have lost chunks, as `heal` does.
+
+        To be called before anything is written. Spaces that nothing lies in any more are dropped as well.
+        """
+        stored = {(found.namespace, found.collection) for found in layouts(self._settings, self._store)}
+        lost = []
+        for namespace, collection in self._marks.collections():
+            layout = Layout(self._settings.s3_prefix.strip("/"), namespace, collection)
+            try:
+                self._writer.tidy(layout, gone=(namespace, collection) not in stored)
+                if self._lost(layout):
+                    lost.append((namespace, collection))
+            except IndexDamaged as error:
+                log.debug("index.unreadable", error=error.message)  # `heal` says so, once for all of the collection
+        return self._healed(self._writer.heal(lost))
+
+    def _lost(self, layout: Layout) -> bool:
+        """Whether more differs from the marks than a kill can leave, which is one object; that one is made good."""
+        place = layout.namespace, layout.collection
+        rows, differ = self._marks.rows(*place), set[str]()
+        for space in self._index.spaces(*place):
+            if not space.encoder_key or self._index.count(space, Where(live=True)) == rows.get(space.name, 0):
+                continue
+            found = self._index.scroll(space, Where(live=True), ("object_id",))
+            counts = Counter(str(payload.get("object_id")) for _, payload in found)
+            expected = {mark.object_id: mark.rows for mark in self._marks.all(*place) if mark.space == space.name}
+            differ |= {name for name in counts.keys() | expected if counts[name] != expected.get(name, 0)}
+        there = {space.name for space in self._index.spaces(*place)}
+        if len(differ) > 1 or any(count and name not in there for name, count in rows.items()):
+            return True
+        try:
+            for name in differ:
+                self._writer.bring(layout, name, anew=True)
+        except IndexUnavailable:
+            return True
+        except StoreDamaged as error:
+            log.warning("index.damaged", object_id=name, error=error.message)
+        return False
+
+    @staticmethod
+    def _healed(places: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+        names = tuple(f"{namespace}/{collection}" for namespace, collection in places)
+        if names:
+            log.warning("index.dropped", collections=", ".join(names), reason="damaged: filled anew from S3")
+        return names
 
     # ------------------------------------------------------------ one object
 

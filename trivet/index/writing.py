@@ -11,7 +11,7 @@ was read: so an event may come twice, late, or in any order.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -128,6 +128,19 @@ class Writer:
             if seen.current is None and seen.level:
                 self._marks.forget(layout.namespace, layout.collection, object_id)
 
+    def tidy(self, layout: Layout, *, gone: bool) -> None:
+        """Drop the spaces that no object of a collection lies in; where S3 has nothing of it, its tombstones too."""
+        with self._lock:
+            if gone and not self._marks.used(layout.namespace, layout.collection):
+                self._marks.drop(layout.namespace, layout.collection)
+            else:
+                self._drop_unused(layout)
+
+    def heal(self, also: Iterable[tuple[str, str]] = ()) -> list[tuple[str, str]]:
+        """Drop what is damaged, see `Marks.heal`; not while something is written."""
+        with self._lock:
+            return self._marks.heal(also)
+
     # ------------------------------------------------------------ one object
 
     def _write(self, layout: Layout, seen: Seen) -> Written:
@@ -137,6 +150,7 @@ class Writer:
                 self._index.delete(space, Where(objects=(seen.object_id,)))
             fault("index.after_delete")
             self._mark(layout, self._tombstone(seen))
+            self._drop_unused(layout)
             return Written.REMOVED
         manifest = seen.manifest
         space, model = self._space(layout, manifest)
@@ -148,6 +162,7 @@ class Writer:
             self._index.delete(other, Where(objects=(manifest.object_id,), not_generation=but))
         fault("index.after_delete")
         self._mark(layout, Mark.of(manifest, space, model.name))
+        self._drop_unused(layout)
         return Written.INDEXED
 
     @staticmethod
@@ -166,6 +181,12 @@ class Writer:
     def _mark(self, layout: Layout, mark: Mark) -> None:
         self._marks.put(layout.namespace, layout.collection, mark)
         fault("index.after_mark")
+
+    def _drop_unused(self, layout: Layout) -> None:
+        used = self._marks.used(layout.namespace, layout.collection)
+        for space in self._index.spaces(layout.namespace, layout.collection):
+            if space.encoder_key and space.name not in used:
+                self._index.drop(space)
 
     def _put(self, space: Space, manifest: Manifest) -> None:
         fault("index.before_put")

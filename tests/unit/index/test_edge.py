@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 def index(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EdgeIndex]:
     """One in which a few hundred points are enough for a graph."""
     monkeypatch.setattr("trivet.index.edge_words.SCANNED_NUMBERS", D * 100)
-    monkeypatch.setattr("trivet.index.edge.SCANNED_NUMBERS", 1024 * 100)
+    monkeypatch.setattr("trivet.index.edge_order.SCANNED_NUMBERS", 1024 * 100)
     made = EdgeIndex(folder, ef=256)
     yield made
     made.close()
@@ -103,7 +103,7 @@ def test_closed_while_a_shard_is_put_in_order_nothing_takes_its_place(
 
     ordering = threading.Thread(target=order)
     ordering.start()
-    while index._ordering is None:
+    while index._order.process is None:
         assert ordering.is_alive()
     index.close()
     other = EdgeIndex(folder, ef=64)
@@ -149,18 +149,4 @@ def test_a_shard_that_was_about_to_be_replaced_comes_back(folder: Path, rng: np.
     index = EdgeIndex(folder, ef=64)
     assert everything(index) == before
     assert [found.name for found in path.parent.iterdir()] == [path.name]
-    index.close()
-
-
-@pytest.mark.parametrize(("damaged", "with_"), [("*", b"x"), ("tracker.dat", b"\xff" * 4096)], ids=["all", "panic"])
-def test_a_damaged_shard_is_one_sentence(folder: Path, rng: np.random.Generator, damaged: str, with_: bytes) -> None:
-    index = EdgeIndex(folder, ef=64)
-    index.put(SPACE, points(rng, 0, 3))
-    index.close()
-    for file in (folder / SPACE.namespace / SPACE.collection / SPACE.name).rglob(damaged):
-        if file.is_file():
-            file.write_bytes(with_)
-    index = EdgeIndex(folder, ef=64)
-    with pytest.raises(IndexUnavailable, match=r"^The index of default/docs failed: .*remove the folder .* again\.$"):
-        index.payloads(SPACE, [points(np.random.default_rng(3), 0, 1)[0].id])
     index.close()
