@@ -27,13 +27,17 @@ log = structlog.get_logger(__name__)
 
 _BLOCK_SECONDS = 1.0
 _PAGE = 100
+#: Entries that are counted one by one: so many at once, and at most.
+_COUNTED = 500
+_MOST_COUNTED = 5000
 
 
 @dataclass(frozen=True, slots=True)
 class GroupInfo:
     """How far a group is."""
 
-    #: Events on the stream that nobody of the group has read; None where Redis cannot tell.
+    #: Events on the stream that nobody of the group has read; None where there are too many to count and Redis cannot
+    #: tell.
     lag: int | None
     #: Read and not acknowledged.
     pending: int
@@ -119,11 +123,25 @@ class EventGroup(RedisReader):
             return None
         facts = groups[0]
         return GroupInfo(
-            lag=facts.get("lag"),
+            lag=self._do(lambda: self._lag(facts)),
             pending=facts["pending"],
             consumers={each["name"]: each["pending"] for each in consumers},
             last=facts["last-delivered-id"],
         )
+
+    def _lag(self, facts: dict[str, Any]) -> int | None:
+        """Redis tells none once entries were deleted that the group has not read; of what was cut off it counts all."""
+        given = facts.get("lag")
+        if given is not None:
+            return min(int(given), int(self._client.xlen(self._stream)))
+        counted, after = 0, facts["last-delivered-id"]
+        while counted < _MOST_COUNTED:
+            page = self._client.xrange(self._stream, min=f"({after}", count=_COUNTED)
+            counted += len(page)
+            if len(page) < _COUNTED:
+                return counted
+            after = page[-1][0]
+        return None
 
     def _ask(self, start: str, count: int, block: int | None) -> list[tuple[str, Event]]:
         answer = self._do(
