@@ -20,7 +20,8 @@ from qdrant_client import QdrantClient
 from tests.support.fleet import Fleet
 from tests.unit.retrieval.world import D, World, random_legs, random_query
 from trivet.cli import main
-from trivet.cli.index import describe
+from trivet.cli.checks import _index
+from trivet.cli.index import describe, judged
 from trivet.clock import SystemClock
 from trivet.delivery.groups import EventGroup
 from trivet.errors import IndexBusy, IndexUnavailable, InvalidRequest
@@ -433,6 +434,10 @@ def test_a_shard_that_is_damaged_heals_while_searches_read_the_parts(
             answered += found.stats.parts == 0
         told = standing(settings)
         assert (told.filled, list(told.healed)) == (True, ["default/docs"])
+        assert judged(settings) == (True, describe(asdict(told)))
+        assert [(one.check, one.result, one.detail) for one in _index(settings)] == [
+            ("index", "ok", describe(asdict(told)))
+        ]
         assert "It was damaged (default/docs) and is filled anew from S3 by itself." in describe(asdict(told))
     finally:
         over.set()

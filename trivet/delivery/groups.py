@@ -123,25 +123,11 @@ class EventGroup(RedisReader):
             return None
         facts = groups[0]
         return GroupInfo(
-            lag=self._do(lambda: self._lag(facts)),
+            lag=self._do(lambda: unread(self._client, self._stream, facts)),
             pending=facts["pending"],
             consumers={each["name"]: each["pending"] for each in consumers},
             last=facts["last-delivered-id"],
         )
-
-    def _lag(self, facts: dict[str, Any]) -> int | None:
-        """Redis tells none once entries were deleted that the group has not read; of what was cut off it counts all."""
-        given = facts.get("lag")
-        if given is not None:
-            return min(int(given), int(self._client.xlen(self._stream)))
-        counted, after = 0, facts["last-delivered-id"]
-        while counted < _MOST_COUNTED:
-            page = self._client.xrange(self._stream, min=f"({after}", count=_COUNTED)
-            counted += len(page)
-            if len(page) < _COUNTED:
-                return counted
-            after = page[-1][0]
-        return None
 
     def _ask(self, start: str, count: int, block: int | None) -> list[tuple[str, Event]]:
         answer = self._do(
@@ -164,6 +150,24 @@ class EventGroup(RedisReader):
                 found.append((stream_id, event))
         self.ack(*others)
         return found
+
+
+def unread(client: redis.Redis, stream: str, group: dict[str, Any]) -> int | None:
+    """Entries that a group, as `XINFO GROUPS` tells of it, has still to read; None for too many to count.
+
+    Redis tells no lag once entries were deleted that the group had not read, and counts on those that were cut off.
+    """
+    given = group.get("lag")
+    if given is not None:
+        return min(int(given), int(client.xlen(stream)))
+    counted, after = 0, group["last-delivered-id"]
+    while counted < _MOST_COUNTED:
+        page: list[Any] = client.xrange(stream, min=f"({after}", count=_COUNTED) or []
+        counted += len(page)
+        if len(page) < _COUNTED:
+            return counted
+        after = page[-1][0]
+    return None
 
 
 def _event(text: str) -> Event | None:
