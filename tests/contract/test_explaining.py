@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.indexed import indexed
 from tests.support.parts import OPTIONS
 from tests.unit.retrieval.readable import WORDS, Reader
 from tests.unit.retrieval.world import World
@@ -138,3 +141,27 @@ def test_vectors_are_of_the_generation_that_was_found_or_an_error_says_that_it_i
     world.store.delete(world.layout.manifest("a", 1))
     with pytest.raises(StoreUnavailable, match="is gone since"):
         explain(retriever, "default", reader.tokenizer, query, hits)
+
+
+def test_a_hit_out_of_the_index_is_explained_as_the_same_hit_of_exact_search(
+    world: World, reader: Reader, tmp_path: Path
+) -> None:
+    reader.commit(world, TEXTS, context="Guide > 東京", parts=4)
+    exact = ExactRetriever(world.store, world.prefix, threads=3)
+    _, expected = search(exact, reader, "tower lighthouse 東京 กรุงเทพ?")
+    with indexed(world, tmp_path / "index") as held:
+        _, found = search(held, reader, "tower lighthouse 東京 กรุงเทพ?")
+    assert len(found) == len(TEXTS)
+    wanted = {hit.chunk_id: (hit, why) for hit, why in expected}
+    for hit, why in found:
+        want, because = wanted[hit.chunk_id]
+        assert why == because
+        assert why.terms
+        assert (hit.text, hit.char_start, hit.page_start) == (want.text, want.char_start, want.page_start)
+        for leg in ("dense", "sparse", "colbert"):
+            mine, theirs = getattr(hit, leg), getattr(want, leg)
+            # MaxSim in the index rounds to float16, which may change the places of two that score the same.
+            assert mine == replace(theirs, score=pytest.approx(theirs.score, abs=2e-3), rank=mine.rank)
+            tied = sum(abs(getattr(one, leg).score - theirs.score) < 4e-3 for one, _ in expected)
+            assert (mine.rank is None) == (theirs.rank is None)
+            assert mine.rank is None or abs(mine.rank - theirs.rank) < tied

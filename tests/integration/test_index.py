@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from qdrant_client import QdrantClient
 from tests.support.fleet import Fleet
 from tests.unit.retrieval.world import D, World, random_legs, random_query
 from trivet.cli import main
+from trivet.cli.checks import _index
+from trivet.cli.index import describe, judged
 from trivet.clock import SystemClock
 from trivet.delivery.groups import EventGroup
 from trivet.errors import IndexBusy, IndexUnavailable, InvalidRequest
@@ -406,3 +409,73 @@ def test_the_command_line_verifies_rebuilds_and_shows_the_index_with_and_without
         assert "The index is 0 events behind." in capsys.readouterr().err
         assert main(["status", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["index"]["behind"] == 0
+
+
+def test_a_shard_that_is_damaged_heals_while_searches_read_the_parts(
+    settings: Settings, world: World, rng: np.random.Generator
+) -> None:
+    for name in ("a", "b"):
+        world.commit(name, random_legs(rng, 5))
+    query = random_query(rng)
+    with serving(settings):
+        pass
+    for file in settings.index_folder.glob("*/*/*-d*/edge_config.json"):
+        file.write_bytes(file.read_bytes()[:9])
+    expected = ExactRetriever.open(settings).search("default", "docs", query, REQUEST)
+    over = threading.Event()
+    thread = threading.Thread(target=search_forever, args=(settings, over.is_set))
+    thread.start()
+    try:
+        auto, answered = open_retriever(settings), 0
+        while answered < 3:
+            assert thread.is_alive()
+            found = auto.search("default", "docs", query, REQUEST)
+            assert [hit.chunk_id for hit in found.hits] == [hit.chunk_id for hit in expected.hits]
+            answered += found.stats.parts == 0
+        told = standing(settings)
+        assert (told.filled, list(told.healed)) == (True, ["default/docs"])
+        assert judged(settings) == (True, describe(asdict(told)))
+        assert [(one.check, one.result, one.detail) for one in _index(settings)] == [
+            ("index", "ok", describe(asdict(told)))
+        ]
+        assert "It was damaged (default/docs) and is filled anew from S3 by itself." in describe(asdict(told))
+    finally:
+        over.set()
+        thread.join(60)
+    assert verified(settings).troubles == ()
+
+
+def test_events_that_were_removed_from_the_stream_are_not_waited_for(
+    settings: Settings, world: World, tell: Any, rng: np.random.Generator
+) -> None:
+    client = connect(settings)
+    stream = f"{settings.redis_prefix}events"
+    group = EventGroup(settings, "watching", "test")
+    for name in "abcdef":
+        tell(name)
+    group.create("oldest")
+    ids = [entry for entry, _ in client.xrange(stream)]
+
+    def behind() -> int | None:
+        info = group.info()
+        assert info is not None
+        return info.lag
+
+    assert behind() == 6
+    client.xdel(stream, ids[3])
+    assert behind() == 5
+    read = [entry for entry, _ in group.read(2)]
+    assert (read, behind()) == (ids[:2], 3)
+    client.xtrim(stream, minid=ids[5], approximate=False)
+    assert behind() == 1
+    tell("g")
+    assert behind() == 2
+    client.xdel(stream, *(entry for entry, _ in client.xrange(stream)))
+    assert behind() == 0
+    tell("h")
+    assert behind() == 1
+    group.read()
+    assert behind() == 0
+    client.close()
+    group.drop()
+    group.close()

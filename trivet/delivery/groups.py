@@ -27,13 +27,17 @@ log = structlog.get_logger(__name__)
 
 _BLOCK_SECONDS = 1.0
 _PAGE = 100
+#: Entries that are counted one by one: so many at once, and at most.
+_COUNTED = 500
+_MOST_COUNTED = 5000
 
 
 @dataclass(frozen=True, slots=True)
 class GroupInfo:
     """How far a group is."""
 
-    #: Events on the stream that nobody of the group has read; None where Redis cannot tell.
+    #: Events on the stream that nobody of the group has read; None where there are too many to count and Redis cannot
+    #: tell.
     lag: int | None
     #: Read and not acknowledged.
     pending: int
@@ -119,7 +123,7 @@ class EventGroup(RedisReader):
             return None
         facts = groups[0]
         return GroupInfo(
-            lag=facts.get("lag"),
+            lag=self._do(lambda: unread(self._client, self._stream, facts)),
             pending=facts["pending"],
             consumers={each["name"]: each["pending"] for each in consumers},
             last=facts["last-delivered-id"],
@@ -146,6 +150,24 @@ class EventGroup(RedisReader):
                 found.append((stream_id, event))
         self.ack(*others)
         return found
+
+
+def unread(client: redis.Redis, stream: str, group: dict[str, Any]) -> int | None:
+    """Entries that a group, as `XINFO GROUPS` tells of it, has still to read; None for too many to count.
+
+    Redis tells no lag once entries were deleted that the group had not read, and counts on those that were cut off.
+    """
+    given = group.get("lag")
+    if given is not None:
+        return min(int(given), int(client.xlen(stream)))
+    counted, after = 0, group["last-delivered-id"]
+    while counted < _MOST_COUNTED:
+        page: list[Any] = client.xrange(stream, min=f"({after}", count=_COUNTED) or []
+        counted += len(page)
+        if len(page) < _COUNTED:
+            return counted
+        after = page[-1][0]
+    return None
 
 
 def _event(text: str) -> Event | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from trivet.delivery.groups import unread
 from trivet.ledger.redis_reading import RedisReader
 
 
@@ -40,19 +41,22 @@ class Standing(RedisReader):
         """Trivet's own, and those of users."""
         stream = self._key("events")
 
-        def ask() -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        def ask() -> list[tuple[dict[str, Any], int | None, list[dict[str, Any]]]]:
             if not self._client.exists(stream):
                 return []
             groups = self._client.xinfo_groups(stream)
-            return [(group, self._client.xinfo_consumers(stream, group["name"])) for group in groups]
+            return [
+                (group, unread(self._client, stream, group), self._client.xinfo_consumers(stream, group["name"]))
+                for group in groups
+            ]
 
         return [
             GroupStanding(
                 name=group["name"],
-                behind=None if group.get("lag") is None else group["lag"] + group["pending"],
+                behind=None if lag is None else lag + group["pending"],
                 silent_seconds=min((each["idle"] / 1000 for each in consumers), default=None),
             )
-            for group, consumers in self._do(ask)
+            for group, lag, consumers in self._do(ask)
         ]
 
     def endpoints(self) -> EndpointStandings:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
 
-from trivet.errors import IndexDamaged, IndexUnavailable, StoreDamaged
+from trivet.errors import IndexDamaged, IndexUnavailable, StoreDamaged, StoreUnavailable
 from trivet.index import Index, Where
 from trivet.index.fields import point_id
 from trivet.index.marks import Marks
@@ -158,12 +159,15 @@ class Sync:
 
         To be called before anything is written. Spaces that nothing lies in any more are dropped as well.
         """
-        stored = {(found.namespace, found.collection) for found in layouts(self._settings, self._store)}
+        stored: set[tuple[str, str]] | None = None
+        # An index that is whole answers without S3 too.
+        with suppress(StoreUnavailable):
+            stored = {(found.namespace, found.collection) for found in layouts(self._settings, self._store)}
         lost = []
         for namespace, collection in self._marks.collections():
             layout = Layout(self._settings.s3_prefix.strip("/"), namespace, collection)
             try:
-                self._writer.tidy(layout, gone=(namespace, collection) not in stored)
+                self._writer.tidy(layout, gone=stored is not None and (namespace, collection) not in stored)
                 if self._lost(layout):
                     lost.append((namespace, collection))
             except IndexDamaged as error:

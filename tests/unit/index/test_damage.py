@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.indexed import Indexed, indexed
 from tests.unit.retrieval.world import World, model, random_legs, random_query
-from trivet.errors import IndexDamaged
+from trivet.errors import IndexDamaged, StoreUnavailable
 from trivet.retrieval import SearchRequest
 
 REQUEST = SearchRequest(top_k=100, candidates=200, rerank_candidates=100)
@@ -163,3 +163,27 @@ def test_of_a_deleted_collection_the_marks_alone_stay_and_of_a_purged_one_nothin
         assert held.index.spaces("default", "docs") == ()
         assert not (folder / "default" / "docs" / "marks").exists()
         assert held.marks.filled
+
+
+def test_a_healthy_index_needs_no_s3_to_be_looked_at(
+    world: World, folder: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise StoreUnavailable("S3 is away.")
+
+    with indexed(world, folder) as held:
+        for name in ("list", "get", "prefixes"):
+            monkeypatch.setattr(world.store, name, away, raising=False)
+        assert held.sync.check() == ()
+        assert held.marks.filled
+        assert found(held, rng) == EVERYTHING
+
+
+def test_made_anew_without_a_process_a_damaged_index_is_whole(
+    world: World, folder: Path, rng: np.random.Generator
+) -> None:
+    garble(folder, "*", "segment.json", "half")
+    with indexed(world, folder) as held:
+        assert held.sync.remade().indexed == 2
+        assert found(held, rng) == EVERYTHING
+        assert held.sync.verify(deep=True).troubles == ()

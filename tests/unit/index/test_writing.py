@@ -117,6 +117,34 @@ def test_an_object_that_begins_anew_after_a_purge_is_indexed_although_its_number
     assert_level(held)
 
 
+@pytest.mark.parametrize("gap", [2, 7])
+def test_an_object_that_is_generations_ahead_on_s3_is_brought_there_at_once_whichever_event_tells_of_it(
+    held: Indexed, world: World, rng: np.random.Generator, gap: int
+) -> None:
+    world.commit("a", random_legs(rng, 5), generation=3)
+    bring(held, "a")
+    for generation in range(4, 4 + gap):
+        world.commit("a", random_legs(rng, generation), generation=generation)
+    # The events of those between find it level: an event names an object, never a generation.
+    assert [bring(held, "a") for _ in range(gap)] == [Written.INDEXED, *[Written.KNOWN] * (gap - 1)]
+    assert found(held, rng) == {("a", 3 + gap)}
+    assert_level(held)
+
+
+def test_a_mark_above_what_s3_shows_hides_nothing_when_all_is_compared(
+    held: Indexed, world: World, rng: np.random.Generator
+) -> None:
+    world.commit("a", random_legs(rng, 5), generation=9)
+    bring(held, "a")
+    # Purged and begun anew while nobody told the index.
+    purge(world, "a")
+    world.commit("a", random_legs(rng, 2), generation=2)
+    assert held.sync.verify().differences == 1
+    assert held.sync.fill().indexed == 1
+    assert found(held, rng) == {("a", 2)}
+    assert_level(held)
+
+
 def test_what_is_damaged_keeps_the_generation_before_it(held: Indexed, world: World, rng: np.random.Generator) -> None:
     world.commit("a", random_legs(rng, 5))
     bring(held, "a")
