@@ -76,6 +76,9 @@ def write_config(path: Path, made: Mapping[str, Sequence[str]]) -> None:
     lines: list[str] = []
     for number, values in enumerate(made.values()):
         lines += [f"[dictionaries.d{number}]", f"values = {json.dumps(list(values))}", ""]
+    # A body may be too large, or come too slowly, as well as wrong.
+    refusals = ["400", "401", "403", "404", "405", "406", "408", "409", "413", "415", "422", "428", "429", "5xx"]
+    lines += ["[checks]", f"negative_data_rejection.expected-statuses = {json.dumps(refusals)}", ""]
     lines.append("[parameters]")
     lines += [
         f'{json.dumps(name)} = {{ dictionary = "d{number}", probability = {_OFTEN} }}'
