@@ -72,4 +72,9 @@ def context_of(request: Request) -> Context:
     return context
 
 
-ContextOf = Annotated[Context, Depends(context_of)]
+async def _context(request: Request) -> Context:
+    """For routes; what is no coroutine FastAPI would run in a thread, which takes longer than this does."""
+    return context_of(request)
+
+
+ContextOf = Annotated[Context, Depends(_context)]

@@ -55,7 +55,7 @@ def page_of(results: list[T], size: int, *, total: int | None = None, next_curso
     return Page(results=results, total_count=count, total=count, pagination=pagination)
 
 
-def asked_in_query(
+async def asked_in_query(
     limit: Annotated[int, Query(ge=1, le=MOST)] = _USUAL, cursor: Annotated[str | None, Query(max_length=500)] = None
 ) -> PageRequest:
     """The page that a GET asks for."""
@@ -80,7 +80,7 @@ class QueryPage(BaseModel):
         return body.model_copy(update=self.model_dump(exclude_none=True))
 
 
-def query_of_post(limit: _InQuery = None, page_size: _InQuery = None, cursor: _CursorInQuery = None) -> QueryPage:
+async def query_of_post(limit: _InQuery = None, page_size: _InQuery = None, cursor: _CursorInQuery = None) -> QueryPage:
     """What it says."""
     return QueryPage(limit=limit or page_size, cursor=cursor)
 
@@ -88,7 +88,7 @@ def query_of_post(limit: _InQuery = None, page_size: _InQuery = None, cursor: _C
 QueryOfPost = Annotated[QueryPage, Depends(query_of_post)]
 
 
-def asked_in_body(query: QueryOfPost, body: PageRequest | None = None) -> PageRequest:
+async def asked_in_body(query: QueryOfPost, body: PageRequest | None = None) -> PageRequest:
     """The page that a POST asks for."""
     return query.over(body or PageRequest())
 

@@ -9,7 +9,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
-from producers.http.caller import caller
+from producers.http.caller import caller, known_caller
 from producers.http.edge import reading
 from producers.http.once import KEY_HEADER, Handler, answered_once
 
@@ -33,7 +33,7 @@ class Guarded(APIRoute):
 
 
 def _depends_on_caller(dependant: Dependant) -> bool:
-    return dependant.call is caller or any(map(_depends_on_caller, dependant.dependencies))
+    return dependant.call is known_caller or any(map(_depends_on_caller, dependant.dependencies))
 
 
 class Route(Guarded):

@@ -22,7 +22,7 @@ _LONGEST_PAUSE = 1.0
 _WAIT = re.compile(r"\bwait\s*=\s*\"?(\d{1,6})")
 
 
-def preferred(
+async def preferred(
     prefer: Annotated[
         str | None, Header(description="`wait=N`: answer once it has ended, or after N seconds (60 at most).")
     ] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -225,7 +226,7 @@ def test_what_is_no_cursor_is_refused_in_one_sentence(text: str) -> None:
     ],
 )
 def test_a_preference_to_wait_is_heeded_up_to_a_minute(prefer: str | None, seconds: float) -> None:
-    assert preferred(prefer) == seconds
+    assert asyncio.run(preferred(prefer)) == seconds
 
 
 def test_a_documents_id_leads_to_its_object() -> None:
