@@ -73,12 +73,12 @@ def garble(folder: Path, space: str, file: str, how: str) -> None:
     ("file", "how"),
     [
         ("edge_config.json", "half"),
-        ("edge_config.json", "empty"),
-        ("segment.json", "ff"),
-        ("mutable_id_tracker.mappings", "ff"),
+        pytest.param("edge_config.json", "empty", marks=pytest.mark.long),
+        pytest.param("segment.json", "ff", marks=pytest.mark.long),
+        pytest.param("mutable_id_tracker.mappings", "ff", marks=pytest.mark.long),
         ("tracker.dat", "ff"),
-        ("page_0.dat", "ff"),
-        ("*", "gone"),
+        pytest.param("page_0.dat", "ff", marks=pytest.mark.long),
+        pytest.param("*", "gone", marks=pytest.mark.long),
         ("*", "half"),
     ],
 )
