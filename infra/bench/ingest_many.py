@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx2
 from pydantic import SecretStr
 
-from infra.compat.serving import api_of
+from infra.serving import api_of
 from trivet.cli.console import say
 from trivet.embedded import servers
 from trivet.embedded.seaweedfs import SeaweedFS

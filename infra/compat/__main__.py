@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from infra.compat.corpus import DOCUMENTS, QUESTIONS
-from infra.compat.environment import python_of
-from infra.compat.serving import api_of
+from infra.environments import python_with
 from infra.local_web import LocalWeb, QuietHandler
+from infra.serving import api_of
 from trivet.cli.console import say
 from trivet.cli.system import prepare_model
 from trivet.settings import Settings
 from trivet.supervisor import running
 
+#: The MCP server's own requirement on an SDK is met by the stand-in that it brings; nothing else is installed.
+_PACKAGES = ("mixpeek==1.3.783", "langchain-mixpeek==0.4.3", "mixpeek-mcp==0.1.1")
 FLOWS = ("sdk", "generated", "langchain_store", "mcp_tools", "page")
 _HERE = Path(__file__).parent
 _ALIASES = {"BAAI/bge-m3": "embedded"}
@@ -46,7 +48,7 @@ def main() -> int:
     chosen = parser.parse_args().flows or FLOWS
     given = Settings.load()
     folder = given.state_dir.absolute() / "compat"
-    python = python_of(folder)
+    python = python_with(folder / "venv", _PACKAGES)
     with LocalWeb(_Documents) as site:
         settings = Settings.load(
             state_dir=folder / "state",

@@ -15,16 +15,14 @@ import shutil
 import subprocess
 import sys
 import urllib.request
-import venv
 from pathlib import Path
 from typing import Any
 
-from infra.compat.serving import api_of
+from infra.environments import python_with
 from infra.fuzz.seeds import NOBODY, sow, write_config
+from infra.serving import admin_key, api_of
 from trivet.cli.console import say
 from trivet.errors import StartFailed
-from trivet.keys import EVERY_NAMESPACE, Scope
-from trivet.keys.service import Keys
 from trivet.settings import Settings
 from trivet.supervisor import running
 
@@ -47,7 +45,7 @@ def main() -> int:
     folder = given.state_dir.absolute() / "fuzz"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder / "state", ignore_errors=True)
-    program = _schemathesis(folder / "venv")
+    program = python_with(folder / "venv", (_PACKAGE,)).with_name("schemathesis")
     settings = Settings.load(
         state_dir=folder / "state",
         model_dir=given.models_folder.absolute(),
@@ -59,7 +57,7 @@ def main() -> int:
         unauthenticated_per_minute=_PLENTY,
     )
     with running(settings, progress=say) as here, api_of(here) as base:
-        key = _key(here)
+        key = admin_key(here)
         write_config(folder / "schemathesis.toml", sow(base, key))
         failed = sent = 0
         while sent < options.cases and not failed:
@@ -70,15 +68,6 @@ def main() -> int:
             _check_key(base, key)
     say(f"{sent:,} requests were answered; {failed} answers were not as the document says.")
     return 1 if failed else 0
-
-
-def _key(settings: Settings) -> str:
-    """A key that may do everything, and stands in no namespace's list, so that no request can end it."""
-    keys = Keys(settings)
-    try:
-        return keys.create(EVERY_NAMESPACE, name="fuzz", scopes=[Scope.ADMIN])[1]
-    finally:
-        keys.close()
 
 
 def _check_key(base: str, key: str) -> None:
@@ -104,20 +93,6 @@ def _run(program: Path, base: str, key: str, folder: Path, seed: int | None) -> 
     if not found.get("complete"):
         raise StartFailed(f"Schemathesis ended early, with exit status {done.returncode}.", hint="Its words are above.")
     return max(found["test_cases"]["unique_failures"], int(done.returncode != 0)), found["test_cases"]["generated"]
-
-
-def _schemathesis(home: Path) -> Path:
-    """Its program, in an environment of its own that is made where it is not there. Raises `StartFailed`."""
-    python, mark = home / "bin" / "python", home / ".made"
-    if not (mark.is_file() and mark.read_text() == _PACKAGE):
-        say(f"Installing {_PACKAGE} into {home}")
-        venv.create(home, with_pip=True, clear=True)
-        command = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", _PACKAGE]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise StartFailed(f"{_PACKAGE} cannot be installed: {done.stderr.strip()[-500:]}")
-        mark.write_text(_PACKAGE)
-    return python.with_name("schemathesis")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from infra.images import agent
 from infra.images.builders import Builder
 from infra.local_web import LocalWeb, QuietHandler
 from infra.prose import prose
+from infra.serving import free_port
 from trivet.cli.console import say
 from trivet.client import Trivet
 from trivet.embedded import servers
@@ -155,9 +156,7 @@ def _world(folder: Path, containers: dict[str, Container]) -> Iterator[tuple[Set
         for server in (servers.valkey_of(settings), servers.s3_of(settings)):
             stack.enter_context(servers.running(server))
             settings = Settings(**settings.model_dump() | server.settings())
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
-        yield settings.model_copy(update={"api_port": port}), f"http://{web.place}", web.place
+        yield settings.model_copy(update={"api_port": free_port()}), f"http://{web.place}", web.place
 
 
 def _environment(settings: Settings, place: str) -> dict[str, str]:
