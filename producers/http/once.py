@@ -12,7 +12,6 @@ from email.message import Message
 from functools import partial
 from typing import Any
 
-import anyio
 import structlog
 from fastapi import Request, Response
 from starlette.concurrency import run_in_threadpool
@@ -95,7 +94,7 @@ async def _held(renew: Callable[[], None], every: float) -> AsyncIterator[None]:
 
     async def again_and_again() -> None:
         while True:
-            await anyio.sleep(every)
+            await asyncio.sleep(every)
             try:
                 await run_in_threadpool(renew)
             except LedgerUnavailable as error:

@@ -20,8 +20,9 @@ class Waits:
         self._most_per_key = settings.api_waits_per_key
         self._held: Counter[str] = Counter()
 
-    def check(self, key_id: str) -> None:
-        """Raises `ApiBusy` where the process has no place left, and `TooManyRequests` where the key has none."""
+    @contextmanager
+    def place(self, key_id: str) -> Iterator[None]:
+        """Hold one. Raises `ApiBusy` where the process has none left, and `TooManyRequests` where the key has none."""
         if self._held.total() >= self._most:
             raise ApiBusy(f"This process of the API follows {self._most} requests already.")
         # Without keys all callers are one.
@@ -29,11 +30,6 @@ class Waits:
             raise TooManyRequests(
                 f"This API key follows {self._most_per_key} tasks already.", retry_after=_RETRY_SECONDS
             )
-
-    @contextmanager
-    def place(self, key_id: str) -> Iterator[None]:
-        """Hold one. Raises what `check` raises."""
-        self.check(key_id)
         self._held[key_id] += 1
         try:
             yield

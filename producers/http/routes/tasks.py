@@ -113,7 +113,6 @@ def why(context: ContextOf, who: CallerOf, task_id: str) -> dict[str, Any]:
 )
 async def follow(context: ContextOf, who: CallerOf, task_id: str) -> StreamingResponse:
     """From how it stands now until it has ended. Whoever loses the connection asks again, and misses nothing."""
-    context.edge.waits.check(who.key_id)
     first = await run_in_threadpool(task_answer, context, who.namespace, task_id)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return _Followed(context, who, first, headers)
