@@ -77,20 +77,10 @@ class EdgeIndex:
                 return
             with self._shards.guard(space):
                 shard.update(operation)
-            self._shards.written[space] += points
-            if space in self._shards.touched:
-                self._shards.touched[space] |= objects
-            with self._shards.lock:
-                self._shards.dirty.add(space)
+            self._shards.note(space, objects, points)
 
     def settle(self) -> None:
-        with self._shards.writing:
-            with self._shards.lock:
-                dirty = [(space, self._shards.open[space]) for space in self._shards.unharmed()]
-                self._shards.dirty.clear()
-            for space, shard in dirty:
-                with self._shards.guard(space):
-                    shard.flush()
+        self._shards.flush()
 
     def optimize(self) -> bool:
         return self._order.bring()

@@ -34,7 +34,7 @@ class Shards:
         self.folder = folder.absolute()
         self.open: dict[Space, qe.EdgeShard] = {}
         #: Written to since they were last flushed.
-        self.dirty: set[Space] = set()
+        self._dirty: set[Space] = set()
         #: Points that were written since the shard was last put in order.
         self.written: Counter[Space] = Counter()
         #: Of shards that are being put in order: the objects that were written to meanwhile.
@@ -86,11 +86,29 @@ class Shards:
                     self.open[space] = qe.EdgeShard.load(str(path))
             return self.open[space]
 
+    def note(self, space: Space, objects: set[str], points: int) -> None:
+        """So many points of these objects were written; said by whoever holds `writing`."""
+        self.written[space] += points
+        if space in self.touched:
+            self.touched[space] |= objects
+        with self.lock:
+            self._dirty.add(space)
+
+    def flush(self) -> None:
+        """Return when all that was written is on disk, but for what is damaged."""
+        with self.writing:
+            with self.lock:
+                dirty = [(space, self.open[space]) for space in self._dirty - self.damaged]
+                self._dirty.clear()
+            for space, shard in dirty:
+                with self.guard(space):
+                    shard.flush()
+
     def drop(self, space: Space) -> None:
         """Remove a space's shard from disk."""
         with self.lock:
             shard = self.open.pop(space, None)
-            self.dirty.discard(space)
+            self._dirty.discard(space)
             if shard is not None:
                 with suppress(IndexUnavailable), self.guard(space):
                     shard.close()
@@ -112,14 +130,10 @@ class Shards:
             copy.rename(path)
             # Searches that are under way hold the old one, which goes with the last of them.
             self.open[space] = qe.EdgeShard.load(str(path))
-            self.dirty.discard(space)
+            self._dirty.discard(space)
         shutil.rmtree(old, ignore_errors=True)
 
     # ------------------------------------------------------------ damage
-
-    def unharmed(self) -> set[Space]:
-        """Of those that were written to, the ones that can be."""
-        return self.dirty - self.damaged
 
     @contextmanager
     def guard(self, space: Space) -> Iterator[None]:

@@ -177,15 +177,15 @@ class Sync:
     def _lost(self, layout: Layout) -> bool:
         """Whether more differs from the marks than a kill can leave, which is one object; that one is made good."""
         place = layout.namespace, layout.collection
-        rows, differ = self._marks.rows(*place), set[str]()
-        for space in self._index.spaces(*place):
+        spaces, rows, differ = self._index.spaces(*place), self._marks.rows(*place), set[str]()
+        for space in spaces:
             if not space.encoder_key or self._index.count(space, Where(live=True)) == rows.get(space.name, 0):
                 continue
             found = self._index.scroll(space, Where(live=True), ("object_id",))
             counts = Counter(str(payload.get("object_id")) for _, payload in found)
             expected = {mark.object_id: mark.rows for mark in self._marks.all(*place) if mark.space == space.name}
             differ |= {name for name in counts.keys() | expected if counts[name] != expected.get(name, 0)}
-        there = {space.name for space in self._index.spaces(*place)}
+        there = {space.name for space in spaces}
         if len(differ) > 1 or any(count and name not in there for name, count in rows.items()):
             return True
         try:

@@ -134,7 +134,7 @@ class Writer:
             if gone and not self._marks.used(layout.namespace, layout.collection):
                 self._marks.drop(layout.namespace, layout.collection)
             else:
-                self._drop_unused(layout)
+                self._drop_unused(layout, self._spaces(layout))
 
     def heal(self, also: Iterable[tuple[str, str]] = ()) -> list[tuple[str, str]]:
         """Drop what is damaged, see `Marks.heal`; not while something is written."""
@@ -144,13 +144,13 @@ class Writer:
     # ------------------------------------------------------------ one object
 
     def _write(self, layout: Layout, seen: Seen) -> Written:
-        spaces = [space for space in self._index.spaces(layout.namespace, layout.collection) if space.encoder_key]
+        spaces = self._spaces(layout)
         if seen.manifest is None:
             for space in spaces:
                 self._index.delete(space, Where(objects=(seen.object_id,)))
             fault("index.after_delete")
             self._mark(layout, self._tombstone(seen))
-            self._drop_unused(layout)
+            self._drop_unused(layout, spaces)
             return Written.REMOVED
         manifest = seen.manifest
         space, model = self._space(layout, manifest)
@@ -162,7 +162,7 @@ class Writer:
             self._index.delete(other, Where(objects=(manifest.object_id,), not_generation=but))
         fault("index.after_delete")
         self._mark(layout, Mark.of(manifest, space, model.name))
-        self._drop_unused(layout)
+        self._drop_unused(layout, spaces)
         return Written.INDEXED
 
     @staticmethod
@@ -182,10 +182,14 @@ class Writer:
         self._marks.put(layout.namespace, layout.collection, mark)
         fault("index.after_mark")
 
-    def _drop_unused(self, layout: Layout) -> None:
+    def _spaces(self, layout: Layout) -> list[Space]:
+        """Those of chunks."""
+        return [space for space in self._index.spaces(layout.namespace, layout.collection) if space.encoder_key]
+
+    def _drop_unused(self, layout: Layout, spaces: Iterable[Space]) -> None:
         used = self._marks.used(layout.namespace, layout.collection)
-        for space in self._index.spaces(layout.namespace, layout.collection):
-            if space.encoder_key and space.name not in used:
+        for space in spaces:
+            if space.name not in used:
                 self._index.drop(space)
 
     def _put(self, space: Space, manifest: Manifest) -> None:
