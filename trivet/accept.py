@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from trivet.clock import SystemClock
 from trivet.errors import (
+    Conflict,
     IdempotencyConflict,
     InvalidRequest,
     SourceRefused,
@@ -68,12 +69,14 @@ def accept(
     *,
     task_id: str | None = None,
     store: ObjectStore | None = None,
+    encoder_wish: str = "",
 ) -> Accepted:
     """Write the task down; once this returns it survives every crash but the loss of the ledger itself.
 
     With the setting `durable_accept` it survives that too: an intent is put on S3 first, into `store` or else the one
     that the settings name. Raises `UnknownCollection`, `IdempotencyConflict`, `InvalidRequest`, `SourceTooLarge`,
-    `LedgerUnavailable`, and for an intent that cannot be written `StoreUnavailable` or `StoreForbidden`.
+    `LedgerUnavailable`, for an intent that cannot be written `StoreUnavailable` or `StoreForbidden`, and `Conflict`
+    where an `encoder_wish` is given and the collection's is another.
     """
     metadata = _metadata_json(request.metadata)
     if len(metadata) > _MAX_METADATA:
@@ -106,17 +109,19 @@ def accept(
         fingerprint=request.fingerprint(),
         estimated_bytes=_ESTIMATED_BYTES,
     )
-    accepted = write_down(ledger, settings, task, store=store)
+    accepted = write_down(ledger, settings, task, store=store, encoder_wish=encoder_wish)
     # A connection that broke before the answer makes the ledger be asked twice: a task of this call's own id is new.
     own = task_id is None and accepted.task_id == task.task_id
     return replace(accepted, new=True) if own else accepted
 
 
-def write_down(ledger: Ledger, settings: Settings, task: NewTask, *, store: ObjectStore | None = None) -> Accepted:
+def write_down(
+    ledger: Ledger, settings: Settings, task: NewTask, *, store: ObjectStore | None = None, encoder_wish: str = ""
+) -> Accepted:
     """`Ledger.accept`, after an intent on S3 where the settings want one. For tasks of every kind."""
     seconds = settings.idempotency_hours * 3600
     if not settings.durable_accept:
-        return ledger.accept(task, seconds)
+        return ledger.accept(task, seconds, encoder_wish=encoder_wish)
     from trivet.rebuild.records import put_intent
     from trivet.stores.layout import Layout
 
@@ -128,8 +133,8 @@ def write_down(ledger: Ledger, settings: Settings, task: NewTask, *, store: Obje
     fault("accept.after_intent")
     # Where the ledger does not answer, the intent stays: the task may be in there, and its key tells it from a repeat.
     try:
-        accepted = ledger.accept(task, seconds)
-    except (IdempotencyConflict, UnknownCollection):
+        accepted = ledger.accept(task, seconds, encoder_wish=encoder_wish)
+    except (Conflict, IdempotencyConflict, UnknownCollection):
         _withdraw(store, layout, task)
         raise
     if accepted.task_id != task.task_id:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import Field
@@ -89,8 +90,7 @@ def agree(context: Context, collection: Collection, asked: list[ExtractorRequest
     }
     if pipeline.also:
         wanted["also"] = pipeline.also
-    changed = collection.pipeline.model_copy(update=wanted)
-    return collection if changed == collection.pipeline else change_pipeline(context, collection, changed)
+    return change_pipeline(context, collection, lambda was: was.model_copy(update=wanted))
 
 
 #: Field of a pipeline → the parameters that say it.
@@ -103,18 +103,34 @@ _WORDS = {
 }
 
 
-def change_pipeline(context: Context, collection: Collection, pipeline: Pipeline) -> Collection:
-    """Change it for tasks to come. Raises `Conflict` where the model would change and there are objects."""
-    was = (collection.pipeline.model_id, collection.pipeline.revision)
-    if was != (pipeline.model_id, pipeline.revision) and has_objects(context, collection):
-        raise Conflict(
-            f"Collection {collection.name!r} has objects that {collection.pipeline.model_id} embedded, "
-            f"and {pipeline.model_id} was asked for.",
-            hint="Their vectors cannot be compared: create another collection.",
-        )
-    changed = collection.model_copy(update={"pipeline": pipeline})
-    context.ledger.put_collection(changed, replace=True)
-    return changed
+#: How often a change is tried on a collection that others change.
+_TRIES = 8
+
+
+def change_pipeline(context: Context, collection: Collection, change: Callable[[Pipeline], Pipeline]) -> Collection:
+    """Change it for tasks to come; as it is now, where the change changes nothing.
+
+    Raises `Conflict` where the model would change and there are objects, of which one may have been taken in meanwhile.
+    """
+    for _ in range(_TRIES):
+        was, pipeline = collection.pipeline, change(collection.pipeline)
+        if pipeline == was:
+            return collection
+        taken = None
+        if (was.model_id, was.revision) != (pipeline.model_id, pipeline.revision):
+            # Counted before the look at the objects: what is taken in after it is seen here, or in the count.
+            taken = context.ledger.taken(collection.namespace, collection.name)
+            if has_objects(context, collection):
+                raise Conflict(
+                    f"Collection {collection.name!r} has objects that {was.model_id} embedded, "
+                    f"and {pipeline.model_id} was asked for.",
+                    hint="Their vectors cannot be compared: create another collection.",
+                )
+        changed = collection.model_copy(update={"pipeline": pipeline})
+        if context.ledger.change_collection(collection, changed, taken=taken):
+            return changed
+        collection = collection_named(context, collection.namespace, collection.name)
+    raise Conflict(f"Collection {collection.name!r} is being changed by others.", hint="Repeat it in a moment.")
 
 
 def has_objects(context: Context, collection: Collection) -> bool:

@@ -68,7 +68,13 @@ class IngestBody(BaseModel):
 def take_in(context: Context, collection: Collection, body: IngestBody, source: SourceRequest, key: str) -> Accepted:
     """Take one source in. Raises what `accept` raises, `SourceRefused` and `SourceTooLarge`."""
     request = _request(context, collection, body, source, body.lane or Lane.NORMAL)
-    return accept(context.ledger, context.settings, request.model_copy(update={"idempotency_key": key or None}))
+    request = request.model_copy(update={"idempotency_key": key or None})
+    return accept(context.ledger, context.settings, request, encoder_wish=_wish(collection, body))
+
+
+def _wish(collection: Collection, body: IngestBody) -> str:
+    """A request that names its encoder is not done with another, whatever others change meanwhile."""
+    return collection.pipeline.encoder_wish if body.extractors() else ""
 
 
 def object_of(collection: Collection, request: IngestRequest) -> str:
@@ -92,7 +98,8 @@ def take_in_many(context: Context, collection: Collection, body: IngestBody, key
             request = _request(context, collection, body, source, body.lane or Lane.BULK)
             object_id = object_of(collection, request)
             own = f"many:{digest([key, number], 32)}" if key else None
-            accepted = accept(context.ledger, context.settings, request.model_copy(update={"idempotency_key": own}))
+            request = request.model_copy(update={"idempotency_key": own})
+            accepted = accept(context.ledger, context.settings, request, encoder_wish=_wish(collection, body))
         except TrivetError as error:
             if error.transient:
                 raise

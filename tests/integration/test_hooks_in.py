@@ -105,11 +105,11 @@ def test_what_seaweedfs_itself_sends_is_read(settings: Settings, receiver: Recei
     hooks = Hooks(settings, settings.namespace)
     hook = hooks.add("s3", collection="docs", options={"buckets": [BUCKET]})
     token = hook.secrets[0].value.get_secret_value()
-    # It reads its notifications from the folder that it runs in.
+    # It reads its notifications from the folder that it runs in. Several workers send them in any order.
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "notification.toml").write_text(
         "[notification.webhook]\nenabled = true\n"
-        f'endpoint = "http://127.0.0.1:{server.server_port}/hook"\nbearer_token = "{token}"\n'
+        f'endpoint = "http://127.0.0.1:{server.server_port}/hook"\nbearer_token = "{token}"\nworkers = 1\n'
     )
     store = SeaweedFS(
         tmp_path / "data", bucket=BUCKET, log=tmp_path / "s3.log", max_bytes=128 << 20, rng=random.Random()

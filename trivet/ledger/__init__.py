@@ -123,12 +123,27 @@ class Ledger(Protocol):
         """Write a collection; False where it is there already and `replace` is off."""
         ...
 
+    def change_collection(self, was: Collection, changed: Collection, *, taken: int | None) -> bool:
+        """Write `changed` in place of `was`.
+
+        False, and nothing is changed, where the collection is another by now, or has taken in another number of tasks
+        than `taken`.
+        """
+        ...
+
+    def taken(self, namespace: str, name: str) -> int:
+        """How many tasks a collection of this name has ever taken in: what `change_collection` goes by."""
+        ...
+
     def get_collection(self, namespace: str, name: str) -> Collection | None: ...
 
     def collections(self, namespace: str) -> list[Collection]: ...
 
-    def accept(self, task: NewTask, idempotency_seconds: float) -> Accepted:
-        """Take a task in. Raises `UnknownCollection` and `IdempotencyConflict`."""
+    def accept(self, task: NewTask, idempotency_seconds: float, *, encoder_wish: str = "") -> Accepted:
+        """Take a task in. Raises `UnknownCollection` and `IdempotencyConflict`.
+
+        Raises `Conflict` where an `encoder_wish` is given that is not the one of the collection's pipeline.
+        """
         ...
 
     def claim(

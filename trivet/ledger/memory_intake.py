@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from trivet.ledger import Accepted, NewTask
 from trivet.ledger.memory_queues import Item
 from trivet.ledger.memory_state import MemoryState, Row
-from trivet.ledger.refusals import key_conflict, unknown_collection
+from trivet.ledger.refusals import key_conflict, other_encoder, unknown_collection
 from trivet.names import Stage, TaskKind
-from trivet.values import Collection, Lease, Pipeline, TaskState, dump
+from trivet.values import Collection, Lease, TaskState, dump
 
 
 class MemoryIntake(MemoryState):
@@ -26,6 +26,17 @@ class MemoryIntake(MemoryState):
             self._collections[key] = collection
             return True
 
+    def change_collection(self, was: Collection, changed: Collection, *, taken: int | None) -> bool:
+        with self._lock:
+            key = (was.namespace, was.name)
+            if self._collections.get(key) != was or taken not in (None, self._taken[key]):
+                return False
+            self._collections[key] = changed
+            return True
+
+    def taken(self, namespace: str, name: str) -> int:
+        return self._taken[namespace, name]
+
     def get_collection(self, namespace: str, name: str) -> Collection | None:
         return self._collections.get((namespace, name))
 
@@ -34,7 +45,7 @@ class MemoryIntake(MemoryState):
 
     # ------------------------------------------------------------ the way of a task
 
-    def accept(self, task: NewTask, idempotency_seconds: float) -> Accepted:
+    def accept(self, task: NewTask, idempotency_seconds: float, *, encoder_wish: str = "") -> Accepted:
         with self._lock:
             key = (task.namespace, task.idempotency_key)
             if task.idempotency_key and key in self._idempotency:
@@ -46,7 +57,10 @@ class MemoryIntake(MemoryState):
             if task.task_id in self._tasks:
                 return Accepted(task.task_id, self._tasks[task.task_id].stands, False)
             row = self._new_row(task)
+            if encoder_wish not in ("", row.model):
+                raise other_encoder(task.collection, encoder_wish)
             self._tasks[task.task_id] = row
+            self._taken[task.namespace, task.collection] += 1
             if task.idempotency_key:
                 self._idempotency[key] = (task.task_id, task.fingerprint, self._clock.now() + idempotency_seconds)
             self._enter(task.task_id)
@@ -61,7 +75,7 @@ class MemoryIntake(MemoryState):
         collection = given or self._collections.get((task.namespace, task.collection))
         if collection is None:
             raise unknown_collection(task.namespace, task.collection)
-        wish = encoder_wish(collection.pipeline)
+        wish = collection.pipeline.encoder_wish
         text = config or dump(collection)
         return Row(task, text, wish, self._clock.now(), task.secret_url, bool(task.secret_url))
 
@@ -168,9 +182,3 @@ class MemoryIntake(MemoryState):
             item.attempts,
             json.dumps({name: value for name, value in payload.items() if value is not None}),
         )
-
-
-def encoder_wish(pipeline: Pipeline) -> str:
-    """What decides which encoders may take a task; `lua/accept.lua` says it in the same words."""
-    revision = f"@{pipeline.revision}" if pipeline.revision else ""
-    return pipeline.model_id + revision + ("" if pipeline.dtype == "auto" else f" in {pipeline.dtype}")

@@ -27,6 +27,7 @@ class MemoryRestoring(MemoryVerbs):
             if busy:
                 return False
             self._tasks[new.task_id] = row
+            self._taken[new.namespace, new.collection] += 1
             lasts = row.created + idempotency_seconds
             if new.idempotency_key and max(until, now) < lasts and until <= now:
                 self._idempotency[new.namespace, new.idempotency_key] = (new.task_id, new.fingerprint, lasts)

@@ -123,6 +123,7 @@ class MemoryState:
         self._clock, self._ringer, self._lock = clock or SystemClock(), ringer, threading.RLock()
         self._progress_seconds, self._secret_seconds = progress_seconds, secret_seconds
         self._collections: dict[tuple[str, str], Collection] = {}
+        self._taken: Counter[tuple[str, str]] = Counter()
         self._tasks: dict[str, Row] = {}
         self._objects: dict[tuple[str, str, str], Owner] = {}
         self._idempotency: dict[tuple[str, str], tuple[str, str, float]] = {}

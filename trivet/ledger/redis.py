@@ -14,7 +14,7 @@ from trivet.ledger import Accepted, Ledger, NewTask, Ringer, Swept, no_ringer
 from trivet.ledger.redis_holding import RedisHolding
 from trivet.ledger.redis_restoring import RedisRestoring, told
 from trivet.ledger.redis_verbs import RedisVerbs
-from trivet.ledger.refusals import key_conflict, lease_lost, too_late, unknown_collection, unknown_task
+from trivet.ledger.refusals import key_conflict, lease_lost, other_encoder, too_late, unknown_collection, unknown_task
 from trivet.names import Stage
 from trivet.settings import Settings
 from trivet.values import Collection, ErrorRecord, Lease, Part, Receipt, Spec, TaskState, dump
@@ -55,13 +55,27 @@ class RedisLedger(RedisVerbs, RedisHolding, RedisRestoring, Ledger):
             return True
         return self._configure("HSETNX", key, collection.name, value)
 
+    def change_collection(self, was: Collection, changed: Collection, *, taken: int | None) -> bool:
+        raw = self._do(lambda: self._client.hget(self._key("collections", was.namespace), was.name))
+        # Compared as a value: another version of Trivet may have written it in other words.
+        if raw is None or Collection.model_validate_json(raw) != was:
+            return False
+        most = "" if taken is None else taken
+        return bool(self._run("change", was.namespace, was.name, raw, dump(changed), most)[0])
+
+    def taken(self, namespace: str, name: str) -> int:
+        return int(self._do(lambda: self._client.hget(self._key("taken", namespace), name)) or 0)
+
     # ------------------------------------------------------------ the way of a task
 
-    def accept(self, task: NewTask, idempotency_seconds: float) -> Accepted:
+    def accept(self, task: NewTask, idempotency_seconds: float, *, encoder_wish: str = "") -> Accepted:
         self._check_room(len(task.secret_url) + len(task.metadata) + _ROW_BYTES)
-        outcome, task_id, state, *bells = self._run_durably("accept", *told(task, task.secret_url, idempotency_seconds))
+        arguments = (*told(task, task.secret_url, idempotency_seconds), encoder_wish)
+        outcome, task_id, state, *bells = self._run_durably("accept", *arguments)
         if outcome == "unknown_collection":
             raise unknown_collection(task.namespace, task.collection)
+        if outcome == "other_encoder":
+            raise other_encoder(task.collection, encoder_wish)
         if outcome == "conflict":
             raise key_conflict(task.idempotency_key, task_id)
         self._ring(bells)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trivet.errors import (
+    Conflict,
     IdempotencyConflict,
     LeaseLost,
     LedgerRefused,
@@ -23,6 +24,14 @@ def unknown_collection(namespace: str, name: str) -> UnknownCollection:
     return UnknownCollection(
         f"Namespace {namespace!r} has no collection {name!r}.",
         hint=f"Create it: trivet collections create {name}",
+    )
+
+
+def other_encoder(name: str, wish: str) -> Conflict:
+    """The collection was changed between the request's look at it and its task."""
+    return Conflict(
+        f"Collection {name!r} is no longer embedded by {wish}: another request has just changed it.",
+        hint="Look at the collection, and repeat the request if it still fits.",
     )
 
 

@@ -86,6 +86,12 @@ class Pipeline(Frozen):
         except InvalidRequest as error:
             raise ValueError(str(error)) from None
 
+    @property
+    def encoder_wish(self) -> str:
+        """What decides which encoders may take a task; the ledger's scripts say it in the same words."""
+        revision = f"@{self.revision}" if self.revision else ""
+        return self.model_id + revision + ("" if self.dtype == "auto" else f" in {self.dtype}")
+
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # As for `Outputs`: specs without it keep the hash that they are stored under.

@@ -163,11 +163,12 @@ def update(context: ContextOf, who: CallerOf, collection_identifier: str, asked:
     collection = collection_named(context, who.namespace, collection_identifier)
     changes: dict[str, Any] = asked.model_dump(exclude={"feature_extractor"}, exclude_none=True)
     if asked.feature_extractor is not None:
-        pipeline, notes = pipeline_of_all([asked.feature_extractor])
-        if "also" not in asked.feature_extractor.asked():
-            pipeline = pipeline.model_copy(update={"also": collection.pipeline.also})
-        collection = kept_collections.change_pipeline(context, collection, pipeline)
-        beside = [ExtractorRequest(name=name) for name in pipeline.also]
+        wanted, notes = pipeline_of_all([asked.feature_extractor])
+        keeps = "also" not in asked.feature_extractor.asked()
+        collection = kept_collections.change_pipeline(
+            context, collection, lambda was: wanted.model_copy(update={"also": was.also}) if keeps else wanted
+        )
+        beside = [ExtractorRequest(name=name) for name in collection.pipeline.also]
         changes |= {"extractors": (asked.feature_extractor, *beside), "notes": notes}
     shelf = kept_collections.shelf(context, who.namespace)
     shelf.make(

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.contract.ledger.desk import Desk
-from trivet.errors import IdempotencyConflict, UnknownCollection
+from trivet.errors import Conflict, IdempotencyConflict, UnknownCollection
 from trivet.ledger import Accepted
 from trivet.names import Stage
 from trivet.values import Collection, Pipeline, Receipt, TaskState
@@ -58,6 +58,36 @@ def test_a_collection_changed_afterwards_changes_no_accepted_task(desk: Desk) ->
     desk.ledger.put_collection(changed, replace=True)
     config = json.loads(desk.one(Stage.PREPARE).payload)["config"]
     assert Collection.model_validate_json(config).pipeline == Pipeline()
+
+
+@pytest.mark.parametrize(
+    "pipeline", [Pipeline(), Pipeline(revision="a1"), Pipeline(dtype="int8"), Pipeline(revision="a1", dtype="bf16")]
+)
+def test_a_request_that_names_its_encoder_is_taken_in_for_that_one_or_not_at_all(
+    desk: Desk, pipeline: Pipeline
+) -> None:
+    desk.ledger.put_collection(Collection(namespace="ns", name="c", pipeline=pipeline), replace=True)
+    desk.ledger.accept(desk.task("a"), 60, encoder_wish=pipeline.encoder_wish)
+    with pytest.raises(Conflict, match="no longer embedded by another"):
+        desk.ledger.accept(desk.task("b", idempotency_key="key"), 60, encoder_wish="another")
+    assert len(desk.ledger.tasks("ns", collection=None, state=None, limit=10)) == 1
+    # The refused request has not used up its key.
+    assert desk.ledger.accept(desk.task("c", idempotency_key="key", fingerprint="g"), 60).new
+
+
+def test_a_collection_changes_only_as_it_was_seen(desk: Desk) -> None:
+    ledger, was = desk.ledger, Collection(namespace="ns", name="c")
+    one, two = (was.model_copy(update={"pipeline": Pipeline(model_id=name)}) for name in ("one", "two"))
+    assert ledger.change_collection(was, one, taken=0)
+    assert not ledger.change_collection(was, two, taken=0)
+    assert ledger.get_collection("ns", "c") == one
+    desk.accept()
+    assert not ledger.change_collection(one, two, taken=0)
+    assert ledger.change_collection(one, two, taken=ledger.taken("ns", "c"))
+    desk.accept("another")
+    assert ledger.change_collection(two, one, taken=None)
+    assert not ledger.change_collection(was.model_copy(update={"name": "nowhere"}), one, taken=None)
+    assert ledger.get_collection("ns", "nowhere") is None
 
 
 def test_a_query_string_reaches_the_fetcher_but_no_view_and_no_event(desk: Desk) -> None:

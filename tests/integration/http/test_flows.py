@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
@@ -217,6 +219,26 @@ class TestIngest:
         body = {"feature_extractor": {"name": "text_extractor", "params": {"model_id": "BAAI/bge-m3"}}}
         assert running.http.patch("/v1/collections/fixed", json=body).status_code == 409
         assert ended(running, free.json()["task_id"])["status"] == "COMPLETED"
+
+    def test_takes_two_models_at_once_into_no_collection(self, api: Api) -> None:
+        """First ingests that meet: what is accepted is all of one model, and the others are told so."""
+        models = ("BAAI/bge-m3", "fake")
+        for n in range(12):
+            name, barrier = f"met{n}", threading.Barrier(4)
+            api.made("/v1/collections", {"collection_name": name})
+
+            def first(k: int, name: str = name, barrier: threading.Barrier = barrier) -> httpx2.Response:
+                named = {"name": "text_embedding", "params": {"model_id": models[k % 2]}}
+                body = {"source": {"text": f"Text {k}."}, "feature_extractors": [named]}
+                barrier.wait(30)
+                return api.post(f"/v1/collections/{name}/ingest", body)
+
+            with ThreadPoolExecutor(4) as pool:
+                answers = list(pool.map(first, range(4)))
+            assert {each.status_code for each in answers} <= {202, 409}
+            (model,) = {each.json()["model"] for each in answers if each.status_code == 202}
+            kept = api.get(f"/v1/collections/{name}").json()
+            assert kept["feature_extractors"][0]["params"]["model_id"] == model
 
 
 def test_other_extractors_say_something_of_every_document_beside_its_embedding(running: Api) -> None:

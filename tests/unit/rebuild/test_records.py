@@ -165,7 +165,7 @@ def test_an_intent_is_there_before_the_ledger_is_asked_and_stays_when_it_does_no
     try:
         asked: list[list[str]] = []
 
-        def away(*_: object) -> None:
+        def away(*_: object, **__: object) -> None:
             asked.append(intents(d))
             raise StoreUnavailable("stands for any outage")
 

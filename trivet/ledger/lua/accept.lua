@@ -1,5 +1,6 @@
 -- Takes a task in. ARGV: …, task, namespace, collection, object, lane, redacted URL, full URL or '', metadata,
--- media type, idempotency key or '', fingerprint, its ttl ms, estimated bytes, kind → {outcome, task, state, bells…}
+-- media type, idempotency key or '', fingerprint, its ttl ms, estimated bytes, kind, the encoder's wish or '' →
+-- {outcome, task, state, bells…}
 local id, ns, collection, object, lane, kind = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[16]
 local idem = ARGV[12] ~= '' and key('idem', ns, ARGV[12]) or nil
 if idem then
@@ -24,7 +25,9 @@ if kind == 'delete' then
 else
   local config = redis.call('HGET', key('collections', ns), collection)
   if not config then return { 'unknown_collection', '', '' } end
-  also('model', model_of(config))
+  local model = model_of(config)
+  if ARGV[17] ~= '' and ARGV[17] ~= model then return { 'other_encoder', '', '' } end
+  also('model', model)
   also('config', intern_config(config))
 end
 if ARGV[10] ~= '{}' then also('metadata', ARGV[10]) end
@@ -39,6 +42,7 @@ if ARGV[9] ~= '' then
 end
 redis.call('HSET', key('task', id), unpack(row))
 redis.call('ZADD', key('tasks', ns), now, id)
+redis.call('HINCRBY', key('taken', ns), collection, 1)
 redis.call('SADD', key('namespaces'), ns)
 if idem then redis.call('SET', idem, id .. ' ' .. ARGV[13], 'PX', ARGV[14]) end
 enter(id)

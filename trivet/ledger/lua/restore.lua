@@ -63,6 +63,7 @@ end
 if generation > 0 then also('generation', generation) end
 redis.call('HSET', key('task', id), unpack(row))
 redis.call('ZADD', key('tasks', ns), created, id)
+redis.call('HINCRBY', key('taken', ns), collection, 1)
 redis.call('SADD', key('namespaces'), ns)
 local ttl = created + tonumber(ARGV[14]) - now
 if idem and ttl > 0 then redis.call('SET', idem, id .. ' ' .. ARGV[13], 'PX', ttl, 'NX') end
