@@ -1,0 +1,96 @@
+"""What a collection's pipeline becomes where requests meet, on the twins of ledger and store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from producers.http.collections import agree, change_pipeline
+from producers.http.context import Context
+from producers.http.extractors import ExtractorRequest
+from tests.contract.ledger.desk import Desk
+from trivet.clock import SystemClock
+from trivet.errors import Conflict
+from trivet.ledger.memory import MemoryLedger
+from trivet.settings import Settings
+from trivet.stores.memory import MemoryStore
+from trivet.values import Collection, Pipeline
+
+WAS = Collection(namespace="ns", name="c")
+OTHER = [ExtractorRequest(name="text_embedding", params={"model_id": "other"})]
+
+
+class Watched(MemoryLedger):
+    """A ledger in which somebody else comes in between the look at a collection and its change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.between: Callable[[], object] = lambda: None
+
+    def change_collection(self, was: Collection, changed: Collection, *, taken: int | None) -> bool:
+        between, self.between = self.between, lambda: None
+        between()
+        return super().change_collection(was, changed, taken=taken)
+
+
+@pytest.fixture
+def ledger() -> Watched:
+    made = Watched()
+    made.put_collection(WAS, replace=False)
+    return made
+
+
+@pytest.fixture
+def desk(ledger: Watched) -> Desk:
+    return Desk(ledger, SystemClock())
+
+
+@pytest.fixture
+def context(ledger: Watched) -> Context:
+    return cast("Context", SimpleNamespace(settings=Settings(), ledger=ledger, store=MemoryStore()))
+
+
+def test_an_ingest_brings_its_model_into_a_collection_without_objects(context: Context) -> None:
+    assert agree(context, WAS, OTHER).pipeline.model_id == "other"
+
+
+def test_a_task_that_comes_in_while_the_model_would_change_keeps_it(
+    context: Context, desk: Desk, ledger: Watched
+) -> None:
+    ledger.between = desk.accept
+    with pytest.raises(Conflict, match="has objects that BAAI/bge-m3 embedded"):
+        agree(context, WAS, OTHER)
+    assert desk.ledger.get_collection("ns", "c") == WAS
+
+
+def test_of_two_first_ingests_that_meet_one_is_refused(context: Context, desk: Desk, ledger: Watched) -> None:
+    third = WAS.model_copy(update={"pipeline": Pipeline(model_id="third")})
+
+    def come_first() -> None:
+        assert desk.ledger.change_collection(WAS, third, taken=0)
+        desk.ledger.accept(desk.task(), 60, encoder_wish="third")
+
+    ledger.between = come_first
+    with pytest.raises(Conflict, match="has objects that third embedded, and other was asked for"):
+        agree(context, WAS, OTHER)
+    assert desk.ledger.get_collection("ns", "c") == third
+
+
+def test_a_task_asked_for_with_a_model_that_was_changed_meanwhile_is_refused(context: Context, desk: Desk) -> None:
+    mine = agree(context, WAS, OTHER)
+    theirs = change_pipeline(context, mine, lambda was: was.model_copy(update={"model_id": "third"}))
+    with pytest.raises(Conflict, match="no longer embedded by other"):
+        desk.ledger.accept(desk.task(), 60, encoder_wish=mine.pipeline.encoder_wish)
+    assert desk.ledger.accept(desk.task(), 60, encoder_wish=theirs.pipeline.encoder_wish).new
+
+
+def test_changes_that_meet_are_both_made(context: Context, desk: Desk) -> None:
+    desk.accept()
+    stale = WAS
+    change_pipeline(context, WAS, lambda was: was.model_copy(update={"dtype": "int8"}))
+    both = change_pipeline(context, stale, lambda was: was.model_copy(update={"also": ("language_extractor",)}))
+    assert (both.pipeline.dtype, both.pipeline.also) == ("int8", ("language_extractor",))
+    assert desk.ledger.get_collection("ns", "c") == both
