@@ -26,7 +26,7 @@ def test_every_dtype_and_layout_is_measured_and_int8_is_shown_and_not_chosen_una
     model = write_random_model(tmp_path / "random", seed=3, layers=1, hidden=32, positions=600)
     monkeypatch.setenv("TRIVET_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("TRIVET_DEVICE", "cpu")
-    assert main(["tune", "encoder", "--model", str(model), "--seconds", "0.1", "--json"]) == OK
+    assert main(["tune", "encoder", "--model", str(model), "--seconds", "1", "--json"]) == OK
     printed = json.loads(capsys.readouterr().out)
     settings = Settings.load(embed_model=str(model))
     kept, _ = tuning.find(settings)
