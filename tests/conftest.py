@@ -116,7 +116,7 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def s3(tmp_path_factory: pytest.TempPathFactory, _scrubbed_environment: None) -> Iterator[S3]:
     """A real S3 server with a bucket; it ends with this test process, however that ends."""
     folder = tmp_path_factory.mktemp("s3")
-    server = SeaweedFS(folder / "data", bucket=_BUCKET, log=folder / "s3.log", max_bytes=384 << 20, rng=random.Random())
+    server = SeaweedFS(folder / "data", bucket=_BUCKET, log=folder / "s3.log", rng=random.Random())
     with servers.running(server):
         yield S3(server.endpoint, *server.keys, bucket=_BUCKET)
 

@@ -38,7 +38,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="trivet-ingest-") as name:
         folder, rng = Path(name), random.Random()
         redis = Valkey(folder / "redis", log=folder / "redis.log", max_bytes=1 << 30, rng=rng)
-        s3 = SeaweedFS(folder / "s3", bucket=_BUCKET, log=folder / "s3.log", max_bytes=384 << 20, rng=rng)
+        s3 = SeaweedFS(folder / "s3", bucket=_BUCKET, log=folder / "s3.log", rng=rng)
         with servers.running(redis), servers.running(s3):
             access_key, secret_key = s3.keys
             settings = Settings(

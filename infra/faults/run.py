@@ -40,7 +40,7 @@ def shared_servers(folder: Path) -> Iterator[Settings]:
     """A Valkey and an S3 for all rows that need none of their own; settings that name them and no other system."""
     rng = Random()
     valkey = Valkey(folder / "valkey", log=folder / "valkey.log", max_bytes=1 << 30, rng=rng)
-    s3 = SeaweedFS(folder / "s3", bucket=_BUCKET, log=folder / "s3.log", max_bytes=384 << 20, rng=rng)
+    s3 = SeaweedFS(folder / "s3", bucket=_BUCKET, log=folder / "s3.log", rng=rng)
     with servers.running(valkey, s3):
         fields: dict[str, Any] = {**valkey.settings(), **s3.settings()}
         yield Settings(state_dir=folder / "state", s3_bucket=_BUCKET, model_hub=False, **fields)

@@ -89,6 +89,7 @@ def take_in_many(context: Context, collection: Collection, body: IngestBody, key
 
     A transient error stops all; repeated with the same key, what was accepted is not accepted again.
     """
+    wish = _wish(collection, body)
 
     def one(numbered: tuple[int, Any]) -> Item:
         number, given = numbered
@@ -99,7 +100,7 @@ def take_in_many(context: Context, collection: Collection, body: IngestBody, key
             object_id = object_of(collection, request)
             own = f"many:{digest([key, number], 32)}" if key else None
             request = request.model_copy(update={"idempotency_key": own})
-            accepted = accept(context.ledger, context.settings, request, encoder_wish=_wish(collection, body))
+            accepted = accept(context.ledger, context.settings, request, encoder_wish=wish)
         except TrivetError as error:
             if error.transient:
                 raise

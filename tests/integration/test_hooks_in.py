@@ -111,9 +111,7 @@ def test_what_seaweedfs_itself_sends_is_read(settings: Settings, receiver: Recei
         "[notification.webhook]\nenabled = true\n"
         f'endpoint = "http://127.0.0.1:{server.server_port}/hook"\nbearer_token = "{token}"\nworkers = 1\n'
     )
-    store = SeaweedFS(
-        tmp_path / "data", bucket=BUCKET, log=tmp_path / "s3.log", max_bytes=384 << 20, rng=random.Random()
-    )
+    store = SeaweedFS(tmp_path / "data", bucket=BUCKET, log=tmp_path / "s3.log", rng=random.Random())
     with servers.running(store):
         keys = dict(zip(("aws_access_key_id", "aws_secret_access_key"), store.keys, strict=True))
         style = Config(s3={"addressing_style": "path"})

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support import processor
 from trivet.embedded import model as embedded_model
 from trivet.encoder import Legs, load_encoder
 from trivet.encoder.batching import pack
@@ -99,7 +100,7 @@ def test_texts_of_every_kind_get_the_legs_of_flag_embedding(case: Case, backend:
     cosines: list[float] = []
     shared = either = 0
     # Without instructions for bf16 the longest text takes a processor more than a minute.
-    emulated = dtype == "bf16" and "AVX512" not in torch.backends.cpu.get_cpu_capability()
+    emulated = dtype == "bf16" and not processor.BF16
     for rows, wanted in zip(case.batches, case.wanted, strict=True):
         if emulated and max(map(len, rows)) > 1024:
             continue

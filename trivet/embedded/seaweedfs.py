@@ -17,9 +17,12 @@ from pydantic import SecretStr
 from trivet.embedded import ports
 from trivet.embedded.process import Child, spawn
 from trivet.errors import MissingDependency
+from trivet.settings import Settings
 
 #: Each of these listens on its port and, for gRPC, on its port + 10000 (the embedded worker insists on that).
 _PARTS = ("s3", "master", "volume", "filer", "admin")
+#: What its heap aims at where nobody says otherwise.
+HEAP_BYTES: int = Settings.model_fields["embedded_s3_bytes"].default
 
 
 def binary() -> Path:
@@ -55,7 +58,9 @@ class SeaweedFS:
 
     name = "s3"
 
-    def __init__(self, folder: Path, *, bucket: str, log: Path, max_bytes: int, rng: random.Random) -> None:
+    def __init__(
+        self, folder: Path, *, bucket: str, log: Path, rng: random.Random, max_bytes: int = HEAP_BYTES
+    ) -> None:
         self.folder = folder.absolute()
         self.bucket = bucket
         self.log = log.absolute()

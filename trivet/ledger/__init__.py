@@ -124,11 +124,7 @@ class Ledger(Protocol):
         ...
 
     def change_collection(self, was: Collection, changed: Collection, *, taken: int | None) -> bool:
-        """Write `changed` in place of `was`.
-
-        False, and nothing is changed, where the collection is another by now, or has taken in another number of tasks
-        than `taken`.
-        """
+        """Write `changed` for `was`; False where that is another by now, or has not taken in `taken` tasks exactly."""
         ...
 
     def taken(self, namespace: str, name: str) -> int:
@@ -140,10 +136,7 @@ class Ledger(Protocol):
     def collections(self, namespace: str) -> list[Collection]: ...
 
     def accept(self, task: NewTask, idempotency_seconds: float, *, encoder_wish: str = "") -> Accepted:
-        """Take a task in. Raises `UnknownCollection` and `IdempotencyConflict`.
-
-        Raises `Conflict` where an `encoder_wish` is given that is not the one of the collection's pipeline.
-        """
+        """Take a task in. Raises `UnknownCollection`, `IdempotencyConflict`; `Conflict` for another `encoder_wish`."""
         ...
 
     def claim(

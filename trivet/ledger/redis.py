@@ -60,8 +60,8 @@ class RedisLedger(RedisVerbs, RedisHolding, RedisRestoring, Ledger):
         # Compared as a value: another version of Trivet may have written it in other words.
         if raw is None or Collection.model_validate_json(raw) != was:
             return False
-        most = "" if taken is None else taken
-        return bool(self._run("change", was.namespace, was.name, raw, dump(changed), most)[0])
+        count = "" if taken is None else taken
+        return bool(self._run("change", was.namespace, was.name, raw, dump(changed), count)[0])
 
     def taken(self, namespace: str, name: str) -> int:
         return int(self._do(lambda: self._client.hget(self._key("taken", namespace), name)) or 0)

@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support import processor
 from trivet.encoder.random_model import write_random_model
 from trivet.settings import Settings
 
 #: Dtypes that oneDNN computes on this processor as torch does: bf16 takes AVX-512, and int8 without VNNI saturates.
 PRIVATE = frozenset(
-    {"fp32"}
-    | ({"bf16"} if "AVX512" in torch.backends.cpu.get_cpu_capability() else set())
-    | ({"int8"} if torch.cpu._is_vnni_supported() else set())
+    {"fp32"} | ({"bf16"} if processor.BF16 else set()) | ({"int8"} if torch.cpu._is_vnni_supported() else set())
 )
 
 
