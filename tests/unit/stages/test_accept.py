@@ -59,7 +59,7 @@ def test_a_request_that_is_no_object_is_invalid(body: object) -> None:
 
 def test_a_message_waits_for_a_ledger_that_is_away(tmp_path: Path) -> None:
     class Away(MemoryLedger):
-        def accept(self, task: NewTask, idempotency_seconds: float) -> Accepted:
+        def accept(self, task: NewTask, idempotency_seconds: float, *, encoder_wish: str = "") -> Accepted:
             raise LedgerUnavailable("away")
 
     with desk(tmp_path, ledger=Away()) as d, pytest.raises(Reject) as caught:
@@ -137,9 +137,9 @@ def test_a_url_has_an_end(door: Desk) -> None:
 class Twice(MemoryLedger):
     """The connection breaks after the first write, and the client library asks again."""
 
-    def accept(self, task: NewTask, idempotency_seconds: float) -> Accepted:
-        super().accept(task, idempotency_seconds)
-        return super().accept(task, idempotency_seconds)
+    def accept(self, task: NewTask, idempotency_seconds: float, *, encoder_wish: str = "") -> Accepted:
+        super().accept(task, idempotency_seconds, encoder_wish=encoder_wish)
+        return super().accept(task, idempotency_seconds, encoder_wish=encoder_wish)
 
 
 @pytest.mark.parametrize("key", [None, "mine"])
