@@ -187,7 +187,7 @@ def _peak(dtype: str) -> float:
     inputs = {width: torch.randn((_ROWS, width), device="cuda", dtype=kind) for width in (HIDDEN, 4 * HIDDEN)}
     weights = [torch.randn(shape, device="cuda", dtype=kind) / shape[1] ** 0.5 for shape in shapes]
 
-    def products(_: Sequence[str]) -> None:
+    def products(_made: Sequence[str]) -> None:
         for _ in range(4):
             for weight in weights:
                 functional.linear(inputs[weight.shape[1]], weight)

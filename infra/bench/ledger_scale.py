@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import redis
@@ -105,8 +106,8 @@ def _measure(url: str, sizes: Sequence[int], rounds: int) -> list[Figures]:
     sweeps: list[list[float]] = [[] for _ in sizes]
     for n in range(rounds):
         for i, ledger in enumerate(ledgers):
-            sweeps[i].append(_timed(lambda ledger=ledger, one=settings[i]: sweep_once(ledger, one)))
-            claims[i].append(_timed(lambda ledger=ledger, n=n: _claim(ledger, n)))
+            sweeps[i].append(_timed(partial(sweep_once, ledger, settings[i])))
+            claims[i].append(_timed(partial(_claim, ledger, n)))
     return [
         Figures(size, memory[i], rates[i], statistics.median(claims[i]), statistics.median(sweeps[i]))
         for i, size in enumerate(sizes)

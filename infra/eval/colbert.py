@@ -173,7 +173,8 @@ def _as_float16(legs: Legs) -> Legs:
 def maxsim(texts: Texts, legs: Legs) -> Scores:
     """[queries, chunks]"""
     tokens = legs.colbert.astype(np.float32)
-    return np.stack([colbert_scores(query.colbert, tokens, legs.colbert_offsets) for query in texts.queries])
+    queries = (query.colbert.astype(np.float32, copy=False) for query in texts.queries)
+    return np.stack([colbert_scores(query, tokens, legs.colbert_offsets) for query in queries])
 
 
 def dots(texts: Texts, legs: Legs) -> Scores:
@@ -202,7 +203,7 @@ def colbert_options(width: int) -> dict[str, Outputs]:
 
 
 def _label(outputs: Outputs) -> str:
-    words = [outputs.colbert]
+    words: list[str] = [outputs.colbert]
     words += ["list"] if outputs.colbert_layout == "list" else []
     words += [f"{outputs.colbert_dimensions} dimensions"] if outputs.colbert_dimensions else []
     words += [f"pooling {outputs.colbert_pooling}"] if outputs.colbert_pooling > 1 else []

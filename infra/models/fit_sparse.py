@@ -108,7 +108,7 @@ def train(exams: Sequence[Exam], start: Head, settings: SparseSettings, *, final
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
         moved = (weight - weight_0).square().sum() + (bias - bias_0).square().sum()
-        loss = sum((problem.loss(weight, bias) for problem in problems), torch.zeros(())) / len(problems)
+        loss: torch.Tensor = sum((problem.loss(weight, bias) for problem in problems), torch.zeros(())) / len(problems)
         loss = loss + settings.pull * moved
         loss.backward()
         return loss
