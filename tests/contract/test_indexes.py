@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +228,17 @@ def test_everything_is_scrolled_once(index: Index, rng: np.random.Generator) -> 
     found = [payload["object_id"] for _, payload in index.scroll(MARKS, Where(), ("object_id",))]
     assert len(found) == 2500
     assert len(set(found)) == 2500
+
+
+def test_a_turn_lets_its_holder_and_others_read_and_write(index: Index, rng: np.random.Generator) -> None:
+    with index.turn():
+        with ThreadPoolExecutor(1) as other:
+            other.submit(index.put, SPACE, [point(1, rng), point(2, rng)]).result(30)
+        assert index.count(SPACE, Where()) == 2
+    with ThreadPoolExecutor(4) as pool:
+
+        def count() -> int:
+            with index.turn():
+                return index.count(SPACE, Where())
+
+        assert {found.result(30) for found in [pool.submit(count) for _ in range(16)]} == {2}

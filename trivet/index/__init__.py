@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
@@ -177,6 +178,13 @@ class Index(Protocol):
         """The scores of these points in any leg. Points without it (for sparse: without a term in common) are left out.
 
         MaxSim is computed on float16, the query's too.
+        """
+        ...
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Held by a search while it reads most: one at a time, where several at once would only slow each other down.
+
+        Reads and writes outside of it are right as well; whatever waits for S3 must not be done within.
         """
         ...
 

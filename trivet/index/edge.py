@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from trivet.index.edge_order import Order
 from trivet.index.edge_shards import Shards
 from trivet.index.edge_words import condition, query_vector, vectors
 from trivet.index.fields import IDENTITY
+from trivet.index.turns import Turns
 from trivet.retrieval.requests import Leg
 from trivet.settings import Settings
 
@@ -28,6 +30,7 @@ class EdgeIndex:
         self._shards = Shards(folder)
         self._order = Order(self._shards)
         self._identities = Identities()
+        self._turns = Turns()
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -86,6 +89,9 @@ class EdgeIndex:
         return self._order.bring()
 
     # ------------------------------------------------------------ reading
+
+    def turn(self) -> AbstractContextManager[None]:
+        return self._turns.turn()
 
     def count(self, space: Space, where: Where) -> int:
         shard = self._shards.get(space)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Self
 
 import numpy as np
@@ -135,6 +135,9 @@ class QdrantIndex:
         return False
 
     # ------------------------------------------------------------ reading
+
+    def turn(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def count(self, space: Space, where: Where) -> int:
         if where.nothing or not self._there(space):

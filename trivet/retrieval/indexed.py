@@ -92,17 +92,19 @@ class _Search:
         self.ranking = Ranking(self.request)
 
     def run(self) -> SearchResult:
-        with self._step("list"):
-            self._list()
-            rows = self._rows()
-        for number, space in enumerate(self.spaces):
-            self._offer(number, space)
-        with self._step("fusion"):
-            first = self.ranking.first_stage()
         depth = rerank_depth(self.request)
-        kept = first[:depth] if depth else first
+        with self.index.turn():
+            with self._step("list"):
+                self._list()
+                rows = self._rows()
+            for number, space in enumerate(self.spaces):
+                self._offer(number, space)
+            with self._step("fusion"):
+                kept = self.ranking.first_stage()[: depth or None]
+            with self._step("rerank"):
+                colbert = self._maxsim(kept) if depth else {}
         with self._step("rerank"):
-            colbert = self._maxsim(kept) if depth else {}
+            colbert |= self._maxsim_of_parts(kept) if depth else {}
         with self._step("fusion"):
             top = page(self.ranking.final(kept, colbert), self.request, self._scored)
         with self._step("load"):
@@ -207,18 +209,16 @@ class _Search:
             vector = QueryVector(Leg.COLBERT, numbers=fitted(self.query.colbert, space.colbert, "ColBERT"))
             found = self.index.scores(space, vector, list(points))
             scores |= {points[name].chunk_id: score for name, score in found.items()}
-            far = [one for one in points.values() if self._point(one).payload.get("parts_only")]
-            scores |= self._maxsim_of_parts(space, far)
         return scores
 
-    def _maxsim_of_parts(self, space: Space, far: Sequence[Candidate]) -> dict[str, float]:
+    def _maxsim_of_parts(self, kept: Sequence[Candidate]) -> dict[str, float]:
         """Of chunks whose vectors are too many for the index."""
-        if not far:
+        far = [candidate for candidate in kept if self._point(candidate).payload.get("parts_only")]
+        if not far or not len(self.query.colbert):
             return {}
-        payloads = self.index.payloads(space, [self._point(candidate).id for candidate in far])
+        payloads, scores = self._payloads(far), {}
         hits = [self._hit(candidate, payloads, 0.0, {Leg.COLBERT: LegScore(0.0, None)}) for candidate in far]
-        scores = {}
-        for hit, stored in zip(hits, self.parts.vectors(space.namespace, hits), strict=True):
+        for hit, stored in zip(hits, self.parts.vectors(self.place[0], hits), strict=True):
             if stored.colbert is not None:
                 ends = np.array([0, len(stored.colbert)])
                 scores[hit.chunk_id] = float(colbert_scores(self.query.colbert, stored.colbert, ends)[0])
@@ -233,11 +233,15 @@ class _Search:
     def _scored(self, ranked: Ranked) -> Scored:
         return Scored(self._point(ranked.candidate).payload["object_id"], ranked.score, ranked.legs)
 
-    def _load(self, top: Sequence[Ranked]) -> tuple[Hit, ...]:
+    def _payloads(self, candidates: Sequence[Candidate]) -> dict[str, dict[str, Any]]:
         payloads: dict[str, dict[str, Any]] = {}
         for number, space in enumerate(self.spaces):
-            ids = [self._point(ranked.candidate).id for ranked in top if ranked.candidate.place[0] == number]
+            ids = [self._point(candidate).id for candidate in candidates if candidate.place[0] == number]
             payloads |= self.index.payloads(space, ids)
+        return payloads
+
+    def _load(self, top: Sequence[Ranked]) -> tuple[Hit, ...]:
+        payloads = self._payloads([ranked.candidate for ranked in top])
         return tuple(self._hit(ranked.candidate, payloads, ranked.score, ranked.legs) for ranked in top)
 
     def _hit(
