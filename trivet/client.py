@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from trivet.accept import accept, parse_request
 from trivet.broker import celery_ringer, make_app
 from trivet.clock import Clock, SystemClock
-from trivet.errors import InvalidRequest, NotRetryable, UnknownTask
-from trivet.handles import Retried, TaskHandle
+from trivet.errors import InvalidRequest
+from trivet.handles import Retried, TaskHandle, run_again
 from trivet.ids import check_name
 from trivet.ledger import Accepted
 from trivet.ledger.redis import RedisLedger
@@ -74,6 +74,16 @@ class Trivet:
         self._searcher: Searcher | None = None
         self._lock = threading.Lock()
         self._ledger = ledger or RedisLedger(settings, celery_ringer(make_app(settings)))
+
+    def close(self) -> None:
+        """Close the connections; `with Trivet() as trivet:` does so at its end."""
+        self._ledger.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # ------------------------------------------------------------ collections
 
@@ -148,9 +158,8 @@ class Trivet:
         self, collection: str | None = None, state: TaskState | str | None = None, limit: int = 100
     ) -> list[TaskView]:
         """Tasks of the namespace, newest first."""
-        return self._ledger.tasks(
-            self.namespace, collection=collection, state=TaskState(state) if state else None, limit=limit
-        )
+        in_state = TaskState(state) if state else None
+        return self._ledger.tasks(self.namespace, collection=collection, state=in_state, limit=limit)
 
     def dead(self, limit: int = 100) -> list[TaskView]:
         """Failed tasks of the namespace, newest first: the dead-letter list."""
@@ -159,22 +168,10 @@ class Trivet:
     def retry_failed(
         self, collection: str | None = None, *, transient_only: bool = True, limit: int = 10_000
     ) -> Retried:
-        """Run failed tasks again: those whose error was transient, or all. What cannot be run again is named.
-
-        At most `limit` failed tasks of the namespace are looked at, newest first.
-        """
-        retried, refused = [], {}
-        for view in self.dead(limit):
-            transient = view.error is not None and view.error.transient
-            if collection not in (None, view.collection) or (transient_only and not transient):
-                continue
-            try:
-                self._ledger.retry(view.task_id)
-            except (NotRetryable, UnknownTask) as error:
-                refused[view.task_id] = str(error)
-            else:
-                retried.append(view.task_id)
-        return Retried(tuple(retried), refused)
+        """Run failed tasks again, of the `limit` newest: those whose error was transient, or all."""
+        views = [view for view in self.dead(limit) if collection in (None, view.collection)]
+        passing = [view for view in views if view.error is not None and view.error.transient]
+        return run_again(self._ledger, passing if transient_only else views)
 
     # ------------------------------------------------------------ searching
 
@@ -209,9 +206,8 @@ class Trivet:
         """
         from trivet.deleting.deletes import delete_object
 
-        accepted = delete_object(
-            self._ledger, self.settings, self.namespace, collection, object_id, idempotency_key=idempotency_key
-        )
+        place = self.namespace, collection, object_id
+        accepted = delete_object(self._ledger, self.settings, *place, idempotency_key=idempotency_key)
         return TaskHandle(self._ledger, accepted.task_id, self.clock, new=accepted.new)
 
     def deletes(self) -> Deletes:
@@ -255,9 +251,8 @@ class Trivet:
 
     def paused(self) -> dict[str, str]:
         """What of this namespace is paused, and why: the namespace itself, or `namespace/collection`."""
-        return {
-            scope: reason for scope, reason in self._ledger.paused().items() if scope.split("/")[0] == self.namespace
-        }
+        paused = self._ledger.paused().items()
+        return {scope: reason for scope, reason in paused if scope.split("/")[0] == self.namespace}
 
     def set_weight(self, weight: float) -> None:
         """The namespace's share of the workers where several namespaces wait; 1 unless set."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from trivet.clock import Clock
-from trivet.errors import InvalidRequest
+from trivet.errors import InvalidRequest, NotRetryable, UnknownTask
 from trivet.ids import redact_url
 from trivet.ledger.redis import RedisLedger
 from trivet.ledger.refusals import unknown_task
@@ -19,6 +20,19 @@ class Retried:
     task_ids: tuple[str, ...]
     #: Task id → why it cannot be run again.
     refused: dict[str, str]
+
+
+def run_again(ledger: RedisLedger, views: Iterable[TaskView]) -> Retried:
+    """Let failed tasks be done once more."""
+    retried, refused = [], {}
+    for view in views:
+        try:
+            ledger.retry(view.task_id)
+        except (NotRetryable, UnknownTask) as error:
+            refused[view.task_id] = str(error)
+        else:
+            retried.append(view.task_id)
+    return Retried(tuple(retried), refused)
 
 
 class TaskHandle:

@@ -26,7 +26,7 @@ class Desk:
 
     def add(self, hook_id: str = "hook_1", namespace: str = "ns", **more: object) -> Hook:
         fields = {"collection": "c", "scheme": "github", "options": {}, **more}
-        return self.book.add(NewHook(hook_id=hook_id, namespace=namespace, **fields))  # type: ignore[arg-type]  # test input
+        return self.book.add(NewHook(hook_id=hook_id, namespace=namespace, **fields))
 
 
 @pytest.fixture(params=["redis", "memory"])

@@ -213,7 +213,8 @@ def test_spaces_do_not_see_one_another_and_are_dropped(index: Index, rng: np.ran
     assert set(index.spaces()) == {SPACE, other, tenant, MARKS}
     assert set(index.spaces("default")) == {SPACE, other, MARKS}
     assert index.spaces("tenant", "docs") == (tenant,)
-    assert index.nearest(other, QueryVector(Leg.SPARSE, terms=(np.zeros(0, np.uint32),) * 2), Where(), 5, ()) == []
+    nothing = QueryVector(Leg.SPARSE, terms=(np.zeros(0, np.uint32), np.zeros(0, np.float32)))
+    assert index.nearest(other, nothing, Where(), 5, ()) == []
     assert [one.id for one in index.nearest(other, dense(unit(rng, 4)), Where(), 5, ())] == [name(2)]
     assert [found for _, found in index.scroll(MARKS, Where(), ("object_id", "generation"))] == [
         {"object_id": "a", "generation": 7}

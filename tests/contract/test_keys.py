@@ -22,7 +22,7 @@ class Desk:
 
     def add(self, key_id: str = "sk_1", namespace: str = "ns", **more: object) -> ApiKey:
         fields = {"scopes": (Scope.READ,), "hashes": (KeyHash(value="h1"),), **more}
-        return self.book.add(NewKey(key_id=key_id, namespace=namespace, **fields))  # type: ignore[arg-type]  # test input
+        return self.book.add(NewKey(key_id=key_id, namespace=namespace, **fields))
 
     def live(self, key_id: str = "sk_1") -> tuple[str, ...]:
         return self.book.key(key_id).live_hashes(self.clock.now())

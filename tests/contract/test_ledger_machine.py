@@ -109,7 +109,7 @@ def take_steps(machine: type[Machine], settings: Settings, short: int) -> None:
         suppress_health_check=list(HealthCheck),
         print_blob=True,
     )
-    run_state_machine_as_test(lambda: machine(settings, client), settings=how)
+    run_state_machine_as_test(lambda: machine(settings, client), settings=how)  # type: ignore[arg-type]  # any callable does
     client.close()
     print(f"{machine.__name__}: {STEPS[machine.__name__]} steps")
     if LONG:

@@ -16,7 +16,7 @@ from tests.support.fleet import fleet
 from tests.support.web import Server, answer
 from tests.unit.stages.desk import CRASHED, Desk, desk, encoder
 from trivet import faults
-from trivet.audit import AuditReport, audit
+from trivet.audit import AuditReport, Finding, audit
 from trivet.cli import FAILED, OK, main
 from trivet.client import Trivet
 from trivet.deleting.deletes import delete_object
@@ -24,6 +24,7 @@ from trivet.deleting.purge import request_purge, run_purges
 from trivet.errors import TransientError
 from trivet.ledger import open_ledger
 from trivet.ledger.redis_auditing import RedisAuditing
+from trivet.ledger.redis_reading import connect
 from trivet.names import Stage
 from trivet.settings import Settings
 from trivet.stages import commit
@@ -83,7 +84,7 @@ class World:
 def w(settings: Settings, store: ObjectStore, tmp_path: Path) -> Iterator[World]:
     ledger = open_ledger(settings)
     with desk(tmp_path, ledger=ledger, store=store, base=settings) as made:
-        yield World(made, ledger._client, settings.redis_prefix)
+        yield World(made, made.ledger._client, settings.redis_prefix)
     faults.disarm()
 
 
@@ -144,7 +145,7 @@ def test_a_busy_ledger_has_no_findings(w: World) -> None:
 
     thread = threading.Thread(target=produce_and_work)
     thread.start()
-    found = []
+    found: list[Finding] = []
     while not over.is_set():
         found += w.audit().findings
     thread.join()
@@ -173,7 +174,7 @@ def test_real_workers_leave_nothing_to_be_found_while_they_run_and_after(
     assert main(["audit", "--json"]) == OK
     facts = json.loads(capsys.readouterr().out)
     assert (facts["tasks"], facts["objects"], facts["findings"], facts["notes"]) == (12, 12, [], [])
-    redis = open_ledger(live)._client
+    redis = connect(live)
     redis.hdel(f"{live.redis_prefix}task:{ids[0]}", "state")
     assert main(["audit", "--ledger"]) == FAILED
     shown = capsys.readouterr()

@@ -68,10 +68,9 @@ def project(tmp_path_factory: pytest.TempPathFactory, valkey_url: str, s3: S3, s
 @pytest.fixture(scope="module")
 def client(project: Project) -> Iterator[Trivet]:
     key = json.loads(project.execute("api", "trivet", "keys", "create", "--name", "test", "--scope", "admin", "--json"))
-    made = Trivet(f"http://127.0.0.1:{project.port}", api_key=key["api_key"])
-    made.create_collection("docs")
-    yield made
-    made.close()
+    with Trivet(f"http://127.0.0.1:{project.port}", api_key=key["api_key"]) as made:
+        made.create_collection("docs")
+        yield made
 
 
 @pytest.fixture

@@ -215,7 +215,7 @@ def test_a_name_is_looked_up_once_and_the_checked_address_is_the_one_connected_t
         pass
 
     fetcher = HttpFetcher(Settings(source_ports=(80, server.port), source_connect_seconds=0.2), resolve=rebinding)
-    plain = fetcher._pool._network_backend._plain
+    plain = fetcher._pool._network_backend._plain  # type: ignore[attr-defined]  # our own backend
     connect = plain.connect_tcp
 
     def recording(host: str, *args: Any) -> Any:

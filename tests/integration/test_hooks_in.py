@@ -113,7 +113,7 @@ def test_what_seaweedfs_itself_sends_is_read(settings: Settings, receiver: Recei
     )
     store = SeaweedFS(tmp_path / "data", bucket=BUCKET, log=tmp_path / "s3.log", rng=random.Random())
     with servers.running(store):
-        keys = dict(zip(("aws_access_key_id", "aws_secret_access_key"), store.keys, strict=True))
+        keys: dict[str, Any] = dict(zip(("aws_access_key_id", "aws_secret_access_key"), store.keys, strict=True))
         style = Config(s3={"addressing_style": "path"})
         s3 = boto3.client("s3", endpoint_url=store.endpoint, region_name="us-east-1", config=style, **keys)
         s3.put_object(Bucket=BUCKET, Key="a b/ü+1.txt", Body=b"one")

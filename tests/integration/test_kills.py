@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,7 +96,7 @@ def test_kill_9_of_the_embed_worker_and_of_a_prepare_child_in_mid_run(
     workers: Fleet, client: Trivet, source: Server, live: Settings
 ) -> None:
     # Pauses in the shipped code path make "in mid-run" certain.
-    slow = {"faults": "embed.after_forward:sleep:0.2,prepare.after_allocate:sleep:0.2"}
+    slow: dict[str, Any] = {"faults": "embed.after_forward:sleep:0.2,prepare.after_allocate:sleep:0.2"}
     workers.start_all(**slow)
     ids = ingest_all(client, source)
     for n in range(3):
@@ -160,7 +161,7 @@ def test_a_worker_asked_to_stop_gives_its_work_back_uncharged(
     workers: Fleet, client: Trivet, source: Server, live: Settings
 ) -> None:
     # Leases far longer than the test: only giving back can finish it in time.
-    patient = {"lease_seconds": 300.0}
+    patient: dict[str, Any] = {"lease_seconds": 300.0}
     workers.start_all(faults="embed.after_forward:sleep:0.3", **patient)
     ids = ingest_all(client, source)
     wait_for_state(client, "embedding")

@@ -111,9 +111,11 @@ class TestAnObject:
         store = open_store(live)
         (stored,), (whole,) = ([*read_parts(name, settings=live, store=store)] for name in ("small", "whole"))
         assert len(stored) == len(whole) > 2
-        assert (stored.dense.shape[1], whole.dense.shape[1]) == (32, 64)
+        assert [group.dense is not None and group.dense.shape[1] for group in (stored, whole)] == [32, 64]
         for row in range(len(stored)):
             pooled, tokens = stored.colbert(row), whole.colbert(row)
+            assert pooled is not None
+            assert tokens is not None
             assert pooled.shape == (-(-len(tokens) // 2), 48)
             assert np.abs(np.linalg.norm(pooled, axis=1) - 1).max() < 0.02
         encoder = QueryEncoder.load(live, "fake")

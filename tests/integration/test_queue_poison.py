@@ -212,7 +212,7 @@ def test_what_was_left_behind_unreadable_is_buried_and_the_rest_is_put_back(
 ) -> None:
     prefix = f"{live.redis_prefix}celery:"
     request = {"url": source.url("/0"), "collection": "docs"}
-    left = {
+    left: dict[Any, Any] = {
         b"nojson": b"\xff not json",
         b"number": b"7",
         b"short": b'["a", "b"]',

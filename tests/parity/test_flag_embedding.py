@@ -75,7 +75,7 @@ def test_inputs_range_from_empty_to_the_longest_in_ten_scripts(case: Case) -> No
 @pytest.mark.parametrize("backend", ["packed", "transformers"])
 def test_all_legs_agree_with_flag_embedding_in_fp32(case: Case, backend: str) -> None:
     encoder = load_encoder(case.settings, case.name, backend=backend, dtype="fp32")
-    far = {}
+    far: dict[tuple[str, str], float] = {}
     for batch, wanted in zip(case.batches, case.wanted, strict=True):
         legs = encoder.encode(list(batch.values()), colbert_fp32=True)
         for at, name in enumerate(batch):

@@ -181,7 +181,8 @@ def test_without_a_key_nothing_but_the_public_routes_answers(guarded: Guarded) -
         if operation["operationId"] in PUBLIC:
             continue
         # Whatever the body: who asks is known before it is read.
-        for how in ({}, {"content": b"{nonsense", "headers": {"Content-Type": "application/json"}}):
+        hows: list[dict[str, Any]] = [{}, {"content": b"{nonsense", "headers": {"Content-Type": "application/json"}}]
+        for how in hows:
             answer = guarded.ask(method, filled(path, {}), **how)
             assert answer.status_code == 401, (method, path, answer.status_code)
             assert answer.headers["WWW-Authenticate"] == "Bearer"
@@ -288,14 +289,15 @@ def test_no_answer_shows_a_secret_again(guarded: Guarded, alice: Tenant) -> None
 
 
 def test_what_only_the_server_decides_cannot_be_sent_along(guarded: Guarded, mallory: Tenant) -> None:
-    for body in (
+    bodies: list[dict[str, Any]] = [
         {"namespace": "alice"},
         {"key_id": "sk_0123456789abcdef"},
         {"hashes": []},
         {"every_namespace": True},
         {"limits": {"requests_per_minute": -1}},
         {"scopes": ["root"]},
-    ):
+    ]
+    for body in bodies:
         assert guarded.ask("POST", "/v1/keys", mallory.key, body).status_code in (403, 422), body
     for body in ({"namespace": "alice"}, {"hook_id": "hook_1"}):
         body = {"scheme": "hmac", "collection": "docs", **body}

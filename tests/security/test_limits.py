@@ -121,7 +121,7 @@ def test_a_batch_that_is_submitted_again_is_not_charged_again(guarded: Guarded, 
 
 def test_a_source_that_is_none_keeps_none_of_the_others_out(guarded: Guarded, alice: Tenant) -> None:
     path = f"/v1/collections/{alice.ids['collection_identifier']}/ingest"
-    sources = ["https://example.com/", None, 7, [], {}, {"url": 1}, {"url": "https://example.com/good"}]
+    sources: list[Any] = ["https://example.com/", None, 7, [], {}, {"url": 1}, {"url": "https://example.com/good"}]
     answer = guarded.ask("POST", path, alice.key, {"sources": sources})
     assert answer.status_code == 202, answer.text
     assert [one["status"] for one in answer.json()["results"]] == ["refused"] * 6 + ["accepted"]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import httpx2
 
@@ -38,11 +39,11 @@ class Api:
     def post(self, path: str, body: object = None, **how: object) -> httpx2.Response:
         return self.http.post(path, json=body, **how)  # type: ignore[arg-type]  # test input
 
-    def made(self, path: str, body: object = None, **how: object) -> dict[str, object]:
+    def made(self, path: str, body: object = None, **how: object) -> dict[str, Any]:
         """The answer to a POST that must succeed."""
         answer = self.post(path, body, **how)
         assert answer.is_success, (path, answer.status_code, answer.text)
-        found: dict[str, object] = answer.json()
+        found: dict[str, Any] = answer.json()
         return found
 
 

@@ -70,6 +70,9 @@ class Wrapped:
     def open(self, key: str) -> BinaryIO:
         return self.inner.open(key)
 
+    def upload_url(self, key: str, *, seconds: int) -> str:
+        return self.inner.upload_url(key, seconds=seconds)
+
     def upload(self, key: str, file: BinaryIO, *, sha256: str = "") -> Stored:
         return self.inner.upload(key, file, sha256=sha256)
 

@@ -9,7 +9,8 @@ import fastjsonschema
 import pytest
 import yaml
 
-from tests.support.composed import COMPOSE, DOCKERFILE, ROOT, SCHEMA, VARIABLE, composed, image_environments, seconds
+from tests.support.composed import COMPOSE, DOCKERFILE, SCHEMA, VARIABLE, composed, image_environments, seconds
+from tests.support.fleet import ROOT
 from trivet.embedded import valkey
 from trivet.encoder.hub import PINNED
 from trivet.settings import Settings

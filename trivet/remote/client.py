@@ -150,10 +150,6 @@ class HttpTrivet(Trivet):
         # It has what the methods that are not overridden here ask of a ledger.
         self._ledger = cast("RedisLedger", self._api)
 
-    def close(self) -> None:
-        """Close the connections."""
-        self._api.close()
-
     def _accept(self, request: IngestRequest) -> Accepted:
         # Without a key, a repeated attempt of this very call makes no second task either.
         return self._api.send(calls.ingest(request))

@@ -142,7 +142,12 @@ class Machine(RuleBasedStateMachine):
     def claim(self, stage: Stage, worker: str, budget: int, most: int, twice: bool) -> None:
         self.operations += 1
         operation = f"op{self.operations}"
-        how = {"queues": [MODEL.encoder_key], "budget": budget, "most": most, "lease_seconds": self.lease_seconds}
+        how: dict[str, Any] = {
+            "queues": [MODEL.encoder_key],
+            "budget": budget,
+            "most": most,
+            "lease_seconds": self.lease_seconds,
+        }
         leases = self.real.claim(stage, worker, operation, **how)
         for lease in leases:
             assert lease.epoch > self.epochs, "an epoch was given twice"

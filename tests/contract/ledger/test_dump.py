@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.contract.ledger.desk import MODEL, SPEC, Desk
@@ -16,7 +18,7 @@ LANES = pytest.mark.parametrize(
 )
 
 
-def batches_until(desk: Desk, task_id: str, stage: Stage, **how: int) -> int:
+def batches_until(desk: Desk, task_id: str, stage: Stage, **how: Any) -> int:
     """Batches that others get before the task has one."""
     for batch in range(10):
         if task_id in {lease.task_id for lease in desk.claim(stage, **how)}:

@@ -157,7 +157,8 @@ def test_suspects_wait_no_longer_than_a_turn_for_a_worker_that_claims_ahead(desk
     desk.expire()
     for n in range(20):
         desk.staged(f"normal-{n}", shards=1)
-    held, order = desk.claim(Stage.EMBED, "busy"), []
+    held = desk.claim(Stage.EMBED, "busy")
+    order: list[str] = []
     while suspect not in order and len(order) < 20:
         ahead = desk.claim(Stage.EMBED, "busy")
         for lease in held:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
 
 import pytest
 
@@ -27,9 +26,19 @@ PIPELINE = Pipeline(chunking=Chunking(target_tokens=64, max_tokens=96), outputs=
 
 
 def test_a_client_over_http_does_what_one_over_redis_does(running: Api, live: Settings) -> None:
-    over_redis = Trivet(settings=live)
-    with closing(over_http(running.url)) as client:
+    with Trivet(settings=live) as over_redis, over_http(running.url) as client:
         _both(client, over_redis)
+
+
+def test_a_client_leaves_no_connection_behind(running: Api, live: Settings) -> None:
+    with Trivet(settings=live) as over_redis:
+        over_redis.collections()
+        connections = list(over_redis._ledger._client.connection_pool._available_connections)
+        assert [connection.is_connected for connection in connections] == [True]
+    assert [connection.is_connected for connection in connections] == [False]
+    with over_http(running.url) as client:
+        client.collections()
+    assert client._api._http.is_closed
 
 
 def over_http(url: str) -> HttpTrivet:
@@ -93,7 +102,7 @@ def test_the_client_for_asyncio_does_the_same(running: Api) -> None:
 def test_where_nobody_answers_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "_PAUSE", 0.0)
     url = f"http://127.0.0.1:{free_port()}"
-    with closing(over_http(url)) as client, pytest.raises(LedgerUnavailable, match="does not answer"):
+    with over_http(url) as client, pytest.raises(LedgerUnavailable, match="does not answer"):
         client.collection("c")
 
 

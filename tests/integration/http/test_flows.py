@@ -110,7 +110,7 @@ class TestObjectsOfABucket:
             assert answered["results"] == documents
             assert answered["model"] == "fake"
         filtered = running.made(path, {"inputs": {"query": "lantern"}, "filters": {"metadata.year": 2020}})
-        assert [one["object_id"] for one in filtered["documents"]] == [ids["inline"]]  # type: ignore[attr-defined]
+        assert [one["object_id"] for one in filtered["documents"]] == [ids["inline"]]
 
     def test_come_as_files_and_through_presigned_urls_and_are_ingested_whole(self, running: Api) -> None:
         home = bucket(running, "files")
@@ -244,7 +244,7 @@ class TestIngest:
 def test_other_extractors_say_something_of_every_document_beside_its_embedding(running: Api) -> None:
     extractors = [{"name": "text_embedding", "version": "v1"}, {"name": "language_extractor", "version": "v1"}]
     made = running.made("/v1/collections", {"collection_name": "several", "feature_extractors": extractors})
-    assert [one["feature_extractor_name"] for one in made["feature_extractors"]] == [  # type: ignore[attr-defined]
+    assert [one["feature_extractor_name"] for one in made["feature_extractors"]] == [
         "text_embedding",
         "language_extractor",
     ]
@@ -255,10 +255,10 @@ def test_other_extractors_say_something_of_every_document_beside_its_embedding(r
     ]
     ended(running, running.made("/v1/collections/several/ingest", {"sources": sources})["task_id"])
     listed = running.made("/v1/collections/several/documents/list", {})["results"]
-    features = {one["object_id"]: one["features"] for one in listed}  # type: ignore[attr-defined]
+    features = {one["object_id"]: one["features"] for one in listed}
     assert features["de"] == {"language_extractor": {"language": "de", "script": "latin"}}
     assert features["ja"]["language_extractor"]["script"] == "japanese"
-    assert [one["metadata"] for one in listed] == [{}, {}]  # type: ignore[attr-defined]
+    assert [one["metadata"] for one in listed] == [{}, {}]
     unknown = {"collection_name": "x", "feature_extractors": [*extractors, {"name": "face_extractor"}]}
     assert running.post("/v1/collections", unknown).status_code == 400
     named = {one["feature_extractor_name"] for one in running.get("/v1/collections/features/extractors").json()}

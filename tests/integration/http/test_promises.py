@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -33,7 +34,7 @@ def place(api: Api) -> dict[str, str]:
     return {"X-Namespace": str(made["namespace_id"])}
 
 
-CREATING: dict[str, dict[str, object]] = {
+CREATING: dict[str, dict[str, Any]] = {
     "/v1/buckets": BUCKET,
     "/v1/collections": {"collection_name": "c"},
     "/v1/retrievers": {
@@ -76,7 +77,7 @@ class TestAnIdempotencyKey:
         assert again == {**made, "signing_secrets": None}
         with closing(redis.Redis.from_url(live.redis_url)) as client:
             answers = [key for key in client.scan_iter(f"{live.redis_prefix}*answer*") if client.type(key) == b"hash"]
-            kept = b"".join(value for key in answers for value in client.hgetall(key).values())
+            kept = b"".join(value for key in answers for value in client.hgetall(key).values())  # type: ignore[misc]
         assert made["webhook_id"].encode() in kept
         assert secret.encode() not in kept
 
@@ -171,7 +172,7 @@ def test_a_list_is_read_page_by_page_and_each_thing_comes_once(api: Api, place: 
             assert wrong.status_code == 400
         assert len(seen) == len(set(seen)) == count, path
         body = {"page_size": 1000, "note": "no JSON body provided"}
-        assert [one[name] for one in api.made(f"{path}/list", body, headers=place)["results"]] == seen  # type: ignore[attr-defined]
+        assert [one[name] for one in api.made(f"{path}/list", body, headers=place)["results"]] == seen
 
 
 def test_what_has_not_changed_is_not_sent_again(api: Api, place: dict[str, str]) -> None:
@@ -214,7 +215,7 @@ def test_every_error_has_the_same_envelope(
 ) -> None:
     how = {"content": body} if isinstance(body, bytes) else {"json": body} if body is not None else {}
     headers = {"Content-Type": "application/json"} if isinstance(body, bytes) else {}
-    found = api.http.request(method, path, headers=headers, **how)  # type: ignore[arg-type]  # test input
+    found = api.http.request(method, path, headers=headers, **how)
     answered = found.json()
     assert (found.status_code, answered["success"], answered["status"]) == (status, False, status)
     assert answered["error"]["type"] == kind

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,8 @@ def test_a_second_call_writes_nothing(folder: Path) -> None:
 
 
 def test_every_weight_loads_into_transformers_and_none_is_left_over(folder: Path) -> None:
-    loaded, info = XLMRobertaModel.from_pretrained(folder, add_pooling_layer=False, output_loading_info=True)
+    both: Any = XLMRobertaModel.from_pretrained(folder, add_pooling_layer=False, output_loading_info=True)
+    loaded, info = both
     assert not any(info.values())
     assert loaded.dtype == torch.float32
     assert sum(parameter.numel() for parameter in loaded.parameters()) > 117_000_000
@@ -254,7 +256,7 @@ def test_a_wheel_that_is_not_installed_is_named_with_the_command(
     source: model_source.WheelFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def absent(name: str) -> Any:
-        raise model_source.PackageNotFoundError(name)
+        raise PackageNotFoundError(name)
 
     monkeypatch.setattr(model_source, "distribution", absent)
     with pytest.raises(MissingDependency) as caught:

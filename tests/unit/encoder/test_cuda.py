@@ -42,7 +42,8 @@ def numbers(lengths: list[int]) -> Tensor:
 
 def one_by_one(qkv: Tensor, lengths: list[int]) -> Tensor:
     texts = qkv.view(len(qkv), 3, HEADS, WIDTH).split(lengths)
-    mixed = [functional.scaled_dot_product_attention(*text.permute(1, 2, 0, 3), scale=1.0) for text in texts]
+    parts = [text.permute(1, 2, 0, 3).unbind(0) for text in texts]
+    mixed = [functional.scaled_dot_product_attention(q, k, v, scale=1.0) for q, k, v in parts]
     return torch.cat([text.transpose(0, 1).flatten(1) for text in mixed])
 
 
@@ -156,7 +157,7 @@ def test_where_triton_is_absent_sums_and_norms_are_torchs_and_a_log_says_so(
 def test_what_computes_sums_and_norms_is_taken_where_it_is_right_and_not_where_it_is_wrong(
     width: int, dtype: torch.dtype
 ) -> None:
-    def forgets_epsilon(linear: Linear, inner: Tensor, x: Tensor, norm: Norm, _: float) -> Tensor:
+    def forgets_epsilon(linear: Linear, inner: Tensor, x: Tensor, norm: Norm, epsilon: float) -> Tensor:
         return plain_add_norm(linear, inner, x, norm, 0.0)
 
     def one_wrong_number(linear: Linear, inner: Tensor, x: Tensor, norm: Norm, epsilon: float) -> Tensor:

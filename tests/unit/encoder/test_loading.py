@@ -191,10 +191,10 @@ def test_private_ops_that_compute_something_else_are_not_used(
     assert max(gaps.values()) < (1e-5 if dtype == "fp32" else 0.1)
 
 
-def spoiled(kind: type, spoils: Callable[[int], bool]) -> type:
+def spoiled(kind: Any, spoils: Callable[[int], bool]) -> type:
     """The same layer, wrong in one number at some counts of rows: what a kernel with a bug in its rest would do."""
 
-    class Spoiled(kind):
+    class Spoiled(kind):  # type: ignore[misc]  # whichever layer it is
         def __call__(self, x: torch.Tensor, **after: Any) -> torch.Tensor:
             y: torch.Tensor = super().__call__(x, **after)
             if spoils(len(x)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trivet.errors import InvalidRequest, SourceRefused
-from trivet.fetch.addresses import BLOCKS, AddressRules, Entry, Kind, classify, embedded_ipv4, literal
+from trivet.fetch.addresses import BLOCKS, AddressRules, Block, Entry, Kind, classify, embedded_ipv4, literal
 
 URL = "http://source/"
 NOTHING = AddressRules.of((), (80, 443))
@@ -51,7 +51,7 @@ def never(host: str, port: int) -> Sequence[str]:
     raise AssertionError(f"{host}:{port} must not be looked up")
 
 
-def to(*addresses: str):
+def to(*addresses: str) -> Callable[[str, int], Sequence[str]]:
     return lambda _host, _port: addresses
 
 
@@ -170,7 +170,7 @@ def test_an_ipv6_address_is_public_only_in_global_unicast(address: IPv6Address) 
 
 
 @given(st.sampled_from(BLOCKS), st.data())
-def test_no_address_of_a_listed_block_is_public(block, data: st.DataObject) -> None:
+def test_no_address_of_a_listed_block_is_public(block: Block, data: st.DataObject) -> None:
     address = data.draw(st.ip_addresses(network=block.network))
     found = classify(address)
     assert found is not None

@@ -142,16 +142,17 @@ def test_plain_urls_in_a_list_are_items_too() -> None:
     ],
 )
 def test_the_event_says_what_has_happened(event: str, expected: str | None) -> None:
-    mapping = {"event": "$.what", "ingests": ["*.updated", "*.created"]}
-    for payload in ({"what": event, "url": "https://h/a"},):
-        assert [what for what, _ in meant(mapping, payload)] == ([expected] if expected else [])
+    mapping: dict[str, Any] = {"event": "$.what", "ingests": ["*.updated", "*.created"]}
+    expects = [expected] if expected else []
+    assert [what for what, _ in meant(mapping, {"what": event, "url": "https://h/a"})] == expects
     # Of the item, or else of the whole payload.
     mapping |= {"items": "$.items[*]"}
-    for payload in (
+    payloads: list[dict[str, Any]] = [
         {"what": event, "items": [{"url": "https://h/a"}]},
         {"what": "page.viewed", "items": [{"what": event, "url": "https://h/a"}]},
-    ):
-        assert [what for what, _ in meant(mapping, payload)] == ([expected] if expected else [])
+    ]
+    for payload in payloads:
+        assert [what for what, _ in meant(mapping, payload)] == expects
 
 
 def test_a_rename_deletes_what_the_old_url_named() -> None:

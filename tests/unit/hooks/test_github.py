@@ -17,7 +17,7 @@ SHA = "6dcb09b5b57875f334f61aebed695e2e4193db5e"
 RAW = "https://raw.githubusercontent.com/o/r"
 
 
-def push(*commits: dict[str, list[str]], **more: Any) -> dict[str, Any]:
+def push(*commits: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {
         "ref": "refs/heads/main",
         "after": SHA,
@@ -110,7 +110,7 @@ def test_the_last_commit_that_touches_a_file_decides_and_each_file_counts_once(
         ({"repositories": ["other/*"]}, push({"added": ["a.md"]})),
         ({}, push({"added": ["a.md"]}, deleted=True)),
         ({}, {"ref": "refs/heads/main", "zen": 1}),
-        ({}, push({"added": "a.md", "removed": {"a.md": 1}, "modified": [1, None]})),  # type: ignore[dict-item]  # hostile
+        ({}, push({"added": "a.md", "removed": {"a.md": 1}, "modified": [1, None]})),
         ({}, push("a.md", None)),  # type: ignore[arg-type]  # hostile
     ],
 )

@@ -48,7 +48,7 @@ def gone(hook: Hook, url: str = "s3://docs/a.pdf") -> tuple[str, str]:
         records(record("ObjectRemoved:Delete", versionId="v7")),
         event("Object Created", reason="PutObject"),
         event("Object Restore Completed"),
-        event("Object Deleted", **{"deletion-type": "Permanently Deleted", "object": {"version-id": "v7"}}),
+        event("Object Deleted", object={"version-id": "v7"}, **{"deletion-type": "Permanently Deleted"}),
         filer("create", new_entry={"name": "a.pdf"}),
         filer("update", old_entry={"name": "a.pdf"}, new_entry={"name": "a.pdf"}),
     ],
@@ -67,7 +67,7 @@ def test_what_came_or_changed_is_ingested(payload: dict[str, Any]) -> None:
         records(record("LifecycleExpiration:Delete")),
         records(record("LifecycleExpiration:DeleteMarkerCreated", versionId="v7")),
         event("Object Deleted", **{"deletion-type": "Permanently Deleted"}),
-        event("Object Deleted", **{"deletion-type": "Delete Marker Created", "object": {"version-id": "v7"}}),
+        event("Object Deleted", object={"version-id": "v7"}, **{"deletion-type": "Delete Marker Created"}),
         filer("delete", old_entry={"name": "a.pdf"}),
     ],
 )

@@ -48,7 +48,12 @@ def test_turns_are_taken_one_at_a_time_in_the_order_of_arrival() -> None:
 
 def test_many_threads_that_take_many_turns_never_meet() -> None:
     stage = Stage()
-    threads = [threading.Thread(target=lambda: [stage.work(0) for _ in range(50)], daemon=True) for _ in range(8)]
+
+    def work() -> None:
+        for _ in range(50):
+            stage.work(0)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

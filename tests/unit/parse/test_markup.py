@@ -7,6 +7,7 @@ from pathlib import Path
 
 import docx
 import pytest
+from docx.enum.style import WD_STYLE_TYPE
 from docx.oxml import parse_xml
 from docx.oxml.ns import nsdecls
 
@@ -172,7 +173,7 @@ def test_docx_text_is_what_a_reader_sees(tmp_path: Path) -> None:
 def test_docx_headings_come_from_styles_their_bases_and_outline_levels(tmp_path: Path) -> None:
     source = docx.Document()
     source.add_heading("The title", 0)
-    style = source.styles.add_style("My own", docx.enum.style.WD_STYLE_TYPE.PARAGRAPH)
+    style = source.styles.add_style("My own", WD_STYLE_TYPE.PARAGRAPH)
     style.base_style = source.styles["Heading 2"]
     source.add_paragraph("By base", style="My own")
     source.element.body.insert(2, _paragraph('<w:pPr><w:outlineLvl w:val="2"/></w:pPr><w:r><w:t>By level</w:t></w:r>'))
@@ -184,7 +185,7 @@ def test_docx_headings_come_from_styles_their_bases_and_outline_levels(tmp_path:
 
 def test_a_style_that_is_based_on_itself_ends(tmp_path: Path) -> None:
     source = docx.Document()
-    style = source.styles.add_style("Loop", docx.enum.style.WD_STYLE_TYPE.PARAGRAPH)
+    style = source.styles.add_style("Loop", WD_STYLE_TYPE.PARAGRAPH)
     style.base_style = style
     source.add_paragraph("text", style="Loop")
     assert _parse(tmp_path, _saved(source), _DOCX).text == "text"

@@ -218,8 +218,7 @@ def test_nothing_lives_on_when_the_worker_dies(tmp_path: Path, clean_env: dict[s
         assert not alive
     finally:
         worker.kill()
-        worker.wait()
-        worker.stdout.close()
+        worker.communicate()
 
 
 def test_a_forked_worker_has_a_helper_of_its_own(tmp_path: Path, clean_env: dict[str, str]) -> None:

@@ -136,11 +136,12 @@ def test_without_scipy_pooling_says_what_to_install(monkeypatch: pytest.MonkeyPa
 @given(arrays(np.float32, st.tuples(st.integers(0, 9), st.integers(1, 9)), elements=st.floats(-4, 4, width=32)))
 def test_int8_is_off_by_half_a_scale_at_most_and_the_scale_is_the_largest_number_over_127(vectors: Any) -> None:
     numbers, scales = quantise(vectors)
-    assert (numbers.dtype, scales.dtype) == (np.int8, np.float32)
+    assert numbers.dtype == np.int8
+    assert scales.dtype == np.float32
     assert scales.shape == (len(vectors),)
     assert np.abs(numbers.astype(int)).max(initial=0) <= 127
     largest = np.abs(vectors).max(axis=1, initial=0)
-    np.testing.assert_allclose(scales, largest / 127, rtol=1e-6, atol=np.finfo(np.float32).tiny)
+    np.testing.assert_allclose(scales, largest / 127, rtol=1e-6, atol=float(np.finfo(np.float32).tiny))
     off = np.abs(dequantise(numbers, scales) - vectors).max(axis=1, initial=0)
     assert (off <= scales / 2 + largest * 1e-6 + 127 * np.finfo(np.float32).tiny).all()
 

@@ -107,6 +107,7 @@ def test_a_collection_is_written_once_and_again_when_it_has_changed(tmp_path: Pa
         memory, put = CollectionMemory(), d.store.put
         d.store.put = lambda key, *how, **more: (puts.append(key), put(key, *how, **more))[1]
         old = d.ledger.get_collection("default", "docs")
+        assert old is not None
         new = Collection(namespace="default", name="docs", pipeline=Pipeline(model_id="fake", dtype="fp32"))
         for _ in range(3):
             memory.keep(d.store, d.layout, d.ledger, dump(old))

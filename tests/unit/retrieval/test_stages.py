@@ -51,7 +51,7 @@ def test_colbert_among_the_features_is_fused_for_all_candidates() -> None:
 
 
 def test_the_clients_own_search_is_all_legs_with_the_default_fusion() -> None:
-    sent = [
+    sent: list[dict[str, Any]] = [
         {"type": "attribute_filter", "conditions": {"metadata.year": 2024}},
         {
             "type": "feature_search",

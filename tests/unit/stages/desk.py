@@ -44,7 +44,7 @@ class Desk:
         **settings: Any,
     ) -> None:
         self.clock = ManualClock()
-        self.ledger = ledger or MemoryLedger(clock=self.clock)
+        self.ledger: Any = ledger or MemoryLedger(clock=self.clock)
         if isinstance(ledger, MemoryLedger):
             ledger._clock = self.clock
         self.store = store or MemoryStore()

@@ -103,11 +103,11 @@ def test_a_commit_whose_plan_is_gone_fails_where_nothing_is_visible(tmp_path: Pa
 
 def test_a_generation_that_is_visible_is_completed_although_its_plan_is_gone(tmp_path: Path) -> None:
     class Dies(MemoryLedger):
-        dead = False
+        died = False
 
         def finish(self, lease: Lease, *rest: Any, **how: Any) -> None:
-            if not self.dead:
-                self.dead = True
+            if not self.died:
+                self.died = True
                 raise ConnectionError("the worker is cut off after it has published")
             super().finish(lease, *rest, **how)
 

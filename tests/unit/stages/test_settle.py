@@ -169,7 +169,7 @@ def test_what_was_settled_while_the_ledger_answered_is_not_lost() -> None:
     made = keeper(ledger)
     made.add([one, two])
     ledger.lost = frozenset({one.item, two.item})
-    ledger.beating = lambda: made.drop(one)  # type: ignore[method-assign]  # the moment in between
+    ledger.beating = lambda: made.drop(one)
     made.beat()
     made.close()
     assert not made.lost(one)

@@ -132,7 +132,7 @@ def test_a_running_system_keeps_its_dtype_where_a_worker_is_started_again_after_
     made = control._plan(Settings.load(), None)
     embed = next(worker for worker in made.workers if "embed" in worker.argv)
     tuning.keep(made.settings, measured(tuning.place(made.settings)))
-    for name, value in (environment(made.settings, {}) | embed.env).items():
+    for name, value in {**environment(made.settings, {}), **embed.env}.items():
         monkeypatch.setenv(name, value)
     told = Settings.load()
     assert tuning.tuned(told) == told
@@ -170,7 +170,7 @@ def test_the_supervisor_starts_as_many_workers_as_were_measured_and_tells_them_a
     made = control._plan(given(), None)
     embed = [worker for worker in made.workers if "embed" in worker.argv]
     assert len(embed) == 3
-    told = environment(made.settings, {}) | embed[0].env
+    told = {**environment(made.settings, {}), **embed[0].env}
     assert told["TRIVET_ENCODER_THREADS"] == "5"
     assert told["TRIVET_FORWARD_TOKENS"] == "777"
     assert told["TRIVET_DTYPE"] == "fp32"

@@ -78,7 +78,11 @@ def test_a_loop_that_does_not_stop_is_left(settings: Settings, monkeypatch: pyte
     monkeypatch.setattr("workers.loops._GRACE_SECONDS", 0.1)
     over = threading.Event()
     ended: list[int] = []
-    run_loops(settings, {"deaf": lambda *_: bool(over.wait(30))}, lambda: True, lambda: None, exit=ended.append)
+
+    def deaf(*_: object) -> None:
+        over.wait(30)
+
+    run_loops(settings, {"deaf": deaf}, lambda: True, lambda: None, exit=ended.append)
     over.set()
     assert ended == [0]
 
