@@ -21,7 +21,7 @@ from trivet.encoder.heads import Batch, Heads
 from trivet.encoder.layers import PackedForward
 from trivet.encoder.numerics import numerics
 from trivet.encoder.onednn import PlainLinear
-from trivet.encoder.packed import blocks
+from trivet.encoder.packed import NARROW
 from trivet.encoder.tokenizer import Tokenizer
 from trivet.errors import ModelInvalid
 from trivet.ids import digest
@@ -99,5 +99,5 @@ def _plain(encoder: TorchEncoder, state: Mapping[str, Tensor], tokenizer: Tokeni
     heads = Heads.load(model, tokenizer.special_ids, tokenizer.prompt_ids(), device="cpu", dtype=torch.float32)
     with torch.inference_mode():
         forward = PackedForward(state, encoder.config, torch.float32, linear=PlainLinear, attention=text_by_text)
-        hidden = forward(batch, blocks(batch))
+        hidden = forward(batch, NARROW(len(batch.ids)))
         return heads.legs(hidden, batch, colbert=True, colbert_fp32=True)

@@ -21,8 +21,11 @@ _LARGEST = 127.0
 #: Rows of a block, as `trivet.encoder.packed` cuts a batch. Measured: as fast as 2,048 rows in one product, and what is
 #: between two products stays in the cache, which makes the steps between them up to thirty times faster.
 BLOCK = 512
-#: Rows of the inputs on which a kind of layer is tried: a query, which is not rounded up, and a whole block.
-_TRIED_ROWS = (12, BLOCK)
+#: The same where products take so little time (bf16 on a processor with tiles) that calls and copies between blocks are
+#: what is felt.
+WIDE_BLOCK = 2048
+#: Rows of the inputs on which a kind of layer is tried, beside a whole block: a query, which is not rounded up.
+_FEW_ROWS = 12
 
 
 class Linear(Protocol):
@@ -123,29 +126,35 @@ def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
     return rows.to(torch.float32, copy=True).mul_(scales.reciprocal()).round_().to(torch.int8), scales
 
 
-def best_linear(name: str, dtype: torch.dtype, weights: Sequence[tuple[Tensor, Tensor]]) -> MakesLinear:
+def best_linear(
+    name: str, dtype: torch.dtype, weights: Sequence[tuple[Tensor, Tensor]], block: int = BLOCK
+) -> MakesLinear:
     """The fastest kind of layer for the dtype `name` (fp32, bf16 or int8) that computes what torch computes.
 
-    It is tried on `weights`, some of the model's own: weights [out, in] and biases [out]. `dtype` is that of inputs
-    and outputs.
+    It is tried on `weights`, some of the model's own: weights [out, in] and biases [out], with a few rows and with
+    `block`. `dtype` is that of inputs and outputs.
     """
     fast, plain = (Int8Linear, PlainInt8Linear) if name == "int8" else (PackedLinear, PlainLinear)
-    return fast if all(_agrees(fast, plain, weight, bias, dtype) for weight, bias in weights) else plain
+    tried = (_FEW_ROWS, block)
+    return fast if all(_agrees(fast, plain, weight, bias, dtype, tried) for weight, bias in weights) else plain
 
 
-def _agrees(fast: MakesLinear, plain: MakesLinear, weight: Tensor, bias: Tensor, dtype: torch.dtype) -> bool:
+def _agrees(
+    fast: MakesLinear, plain: MakesLinear, weight: Tensor, bias: Tensor, dtype: torch.dtype, tried: Sequence[int]
+) -> bool:
     """Whether the ops behind `fast` exist here and give the same as `plain` computes in fp32, on random input."""
     generator = torch.Generator().manual_seed(0)
     scale = float(weight.float().std()) * weight.shape[1] ** 0.5
     tolerance = scale * (1e-5 if dtype == torch.float32 else 0.05)
     try:
         layer, wanted = fast(weight, bias, dtype), plain(weight, bias, torch.float32)
-        for rows in _TRIED_ROWS:
+        for rows in tried:
             x = torch.randn((rows, weight.shape[1]), generator=generator).to(dtype)
             plus = torch.randn((rows, len(bias)), generator=generator).to(dtype)
+            product = wanted(x.float())
             for gelu, added in ((False, None), (True, None), (False, plus)):
                 got = layer(x, gelu=gelu, plus=added)
-                want = wanted(x.float(), gelu=gelu, plus=None if added is None else added.float())
+                want = _after(product, gelu, None if added is None else added.float())
                 if not torch.allclose(got.float(), want, rtol=0.02 if dtype != torch.float32 else 1e-5, atol=tolerance):
                     return False
     except (RuntimeError, AttributeError, NotImplementedError, TypeError):

@@ -9,24 +9,26 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from tests.unit.encoder.conftest import PRIVATE
-from trivet.encoder import onednn
+from trivet.encoder import attention, onednn
 from trivet.encoder.attention import attend
 from trivet.encoder.heads import Batch
-from trivet.encoder.layers import blocks_of
+from trivet.encoder.packed import NARROW, WIDE, Cut
 
 
+@pytest.mark.parametrize("cut", [NARROW, WIDE])
 @given(tokens=st.integers(1, 20_000))
-def test_blocks_cover_all_rows_and_little_more(tokens: int) -> None:
-    blocks = blocks_of(tokens, block=512, aligned=16)
+def test_blocks_cover_all_rows_and_little_more(cut: Cut, tokens: int) -> None:
+    blocks = cut(tokens)
     ends = [0, *(end for _, end in blocks.spans)]
     assert [start for start, _ in blocks.spans] == ends[:-1]
-    assert tokens <= blocks.rows < tokens + 16
-    assert all(0 < end - start < 512 + 128 for start, end in blocks.spans)
+    assert tokens <= blocks.rows < tokens + (cut.aligned if tokens > 512 else 16)
+    assert all(0 < end - start < cut.block * 5 // 4 for start, end in blocks.spans)
 
 
-def test_batches_of_any_size_are_cut_into_few_shapes() -> None:
-    shapes = {end - start for tokens in range(1, 9000) for start, end in blocks_of(tokens, block=512, aligned=16).spans}
-    assert len(shapes) <= 64 + 36
+@pytest.mark.parametrize(("cut", "most"), [(NARROW, 64 + 36), (WIDE, 64 + 28 + 64)])
+def test_batches_of_any_size_are_cut_into_few_shapes(cut: Cut, most: int) -> None:
+    shapes = {end - start for tokens in range(1, 9000) for start, end in cut(tokens).spans}
+    assert len(shapes) <= most
 
 
 def batch_of(lengths: list[int]) -> Batch:
@@ -34,6 +36,13 @@ def batch_of(lengths: list[int]) -> Batch:
     return Batch(torch.zeros(sum(lengths), dtype=torch.long), lengths, offsets)
 
 
+@pytest.fixture(params=[False, True], ids=["rows", "tiles"])
+def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that multiplies tiles, or does not: what is computed for either, any can compute."""
+    monkeypatch.setattr(attention, "cpu_has_tiles", lambda: request.param)
+
+
+@pytest.mark.usefixtures("processor")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
     "lengths", [[1], [16], [17, 3], [40, 5, 64], [32, 33], [512, 2], [520], [1024], [1025, 2], [3, 1500], [2300]]
@@ -57,9 +66,11 @@ def test_attention_is_that_of_each_text_alone_whatever_lies_behind_it(lengths: l
     assert torch.isfinite(mixed).all()
 
 
+@pytest.mark.usefixtures("processor")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("lengths", [[5, 40, 70], [40, 3, 41], [33, 1030, 34]])
-def test_a_text_of_numbers_that_are_none_spoils_no_other(lengths: list[int]) -> None:
-    qkv = torch.randn((sum(lengths) + 16, 3 * 32), generator=torch.Generator().manual_seed(1))
+def test_a_text_of_numbers_that_are_none_spoils_no_other(lengths: list[int], dtype: torch.dtype) -> None:
+    qkv = torch.randn((sum(lengths) + 16, 3 * 32), generator=torch.Generator().manual_seed(1)).to(dtype)
     qkv[lengths[0] : lengths[0] + lengths[1]] = torch.nan
     finite = torch.isfinite(attend(qkv, batch_of(lengths), 4)).all(dim=1)[: sum(lengths)]
     assert finite.tolist() == [True] * lengths[0] + [False] * lengths[1] + [True] * lengths[2]
