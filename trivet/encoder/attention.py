@@ -66,9 +66,7 @@ def _masked(views: Tensor, target: Tensor) -> None:
     if rows > length:
         views, mask = _held(views, rows), views.new_zeros((1, 1, 1, rows))
         mask[..., length:] = -torch.inf
-    query, key, value = views[:, None]
-    mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)
-    target.copy_(mixed[0, :, :length])
+    _fused(views, target, mask)
 
 
 def _products(views: Tensor, target: Tensor) -> None:
@@ -92,6 +90,7 @@ def _products(views: Tensor, target: Tensor) -> None:
             target[some, start : start + part] = mixed[:, : length - start]
 
 
-def _fused(views: Tensor, target: Tensor) -> None:
+def _fused(views: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
     query, key, value = views[:, None]
-    target.copy_(functional.scaled_dot_product_attention(query, key, value, scale=1.0)[0])
+    mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)[0]
+    target.copy_(mixed[:, : target.shape[1]])
