@@ -34,7 +34,8 @@ from trivet.supervisor.workers import WorkerSpec, worker_specs
 from trivet.values import TaskState
 
 _PATIENCE = 3600.0
-_POLL_SECONDS = 0.02
+#: The cores that are measured answer the questions too: seldom enough to cost nothing, often against a minute.
+_POLL_SECONDS = 0.1
 _WARM_UP = "warm-up"
 
 
@@ -163,10 +164,10 @@ def _embed(
     """Seconds from the end of the pause to the last shard; the workers are loaded and warm before."""
     workers = [fleet.start(_start(spec)) for spec in worker_specs(here) if "embed" in spec.argv]
     fleet.wait_ready()
-    _await(lambda: _all_done(warm))
+    _await_done(warm)
     began = time.perf_counter()
     client.resume(collection)
-    _await(lambda: _all_done(tasks))
+    _await_done(tasks)
     seconds = time.perf_counter() - began
     for worker in workers:
         fleet.stop(worker, 30.0)
@@ -178,10 +179,21 @@ def _start(spec: WorkerSpec) -> Start:
     return Start(spec.name, "embed", changes={"encoder_threads": int(threads)} if threads else {})
 
 
-def _all_done(tasks: Sequence[TaskHandle]) -> bool:
-    views = [task.status() for task in tasks]
-    assert not any(view.state is TaskState.FAILED for view in views), "a task failed"
-    return all(view.shards and view.shards_done == view.shards for view in views)
+def _await_done(tasks: Sequence[TaskHandle]) -> None:
+    """Until all shards of all are done; who is done is not asked again."""
+    left = list(tasks)
+
+    def done() -> bool:
+        left[:] = [task for task in left if not _is_done(task)]
+        return not left
+
+    _await(done)
+
+
+def _is_done(task: TaskHandle) -> bool:
+    view = task.status()
+    assert view.state is not TaskState.FAILED, f"{view.object_id} failed: {view.error}"
+    return bool(view.shards) and view.shards_done == view.shards
 
 
 def _await(done: Callable[[], bool]) -> None:

@@ -46,6 +46,8 @@ def _shift_celery(shift: _Shift) -> None:
     import celery.worker.request
 
     class Shifted(dt.datetime):
+        """A `datetime` whose now is shifted."""
+
         @classmethod
         def now(cls, tz: dt.tzinfo | None = None) -> Any:
             return dt.datetime.now(tz) + dt.timedelta(seconds=shift())

@@ -289,8 +289,9 @@ def test_with_a_process_auto_is_the_index_and_a_second_one_is_refused(
 def test_of_an_index_on_a_server_too_one_process_of_a_state_folder_answers(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = lambda _: QdrantIndex(QdrantClient(":memory:"), prefix="trivet")  # noqa: E731
-    monkeypatch.setattr("trivet.index.serving.open_index", made)
+    monkeypatch.setattr(
+        "trivet.index.serving.open_index", lambda _: QdrantIndex(QdrantClient(":memory:"), prefix="trivet")
+    )
     with serving(settings):
         with pytest.raises(IndexBusy, match=r"is open in another process \(pid \d+\)"):
             search_forever(settings, lambda: True)

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -170,7 +169,10 @@ def test_a_getter_goes_to_no_address_inside_by_name_by_number_or_by_redirect(tra
         for url in places(trap):
             with pytest.raises(SourceRefused):
                 getter.get(url, 1000)
-    rebound: Any = lambda host, port: ["93.184.216.34", "127.0.0.1"]  # noqa: E731
+
+    def rebound(host: str, port: int) -> list[str]:
+        return ["93.184.216.34", "127.0.0.1"]
+
     with closing(GuardedGetter(Settings(), resolve=rebound)) as getter, pytest.raises(SourceRefused):
         getter.get("http://example.com/", 1000)
     assert trap.visitors == 0

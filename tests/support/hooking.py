@@ -118,7 +118,7 @@ class Desk:
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         sample = open_scheme(hook.scheme, self.getter).sample(hook, self.clock.now(), body)
         if hook.scheme == "sns":
-            certificates = sample.scheme._certificates._kept  # type: ignore[attr-defined]
+            certificates = sample.scheme._certificates._kept  # type: ignore[attr-defined] # only SNS has certificates
             from cryptography.hazmat.primitives.serialization import Encoding
 
             self.getter.files |= {url: each.public_bytes(Encoding.PEM) for url, each in certificates.items()}

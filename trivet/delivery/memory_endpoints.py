@@ -41,6 +41,8 @@ def locked(method: _Method) -> _Method:
 
 @dataclass
 class Row:
+    """A delivery with what Redis keeps beside it."""
+
     delivery: Delivery
     body: bytes
     operation: str

@@ -113,6 +113,8 @@ def store_filesystem(store: ObjectStore, parts: Sequence[Part]) -> Any:
     sizes = {part.key: part.bytes for part in parts}
 
     class Handler(fs.FileSystemHandler):  # type: ignore[misc] # pyarrow ships no types
+        """What pyarrow asks of a file system, over the parts alone."""
+
         def get_type_name(self) -> str:
             return "trivet"
 

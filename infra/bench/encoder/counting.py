@@ -12,11 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 _PRODUCTS = ("addmm", "mm", "linear", "matmul")
 
 
-class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch's own  # torch leaves it untyped
     """Rows of all products whose result has `wide` columns."""
 
     def __init__(self, wide: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call] # torch's own
         self.rows: int = 0
         self._wide = wide
 

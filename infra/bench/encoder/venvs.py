@@ -30,7 +30,7 @@ def python_of(venv: str, root: Path) -> Path:
     wanted = pins(venv)
     if mark.is_file() and mark.read_text() == wanted:
         return python
-    subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", folder], check=True)  # noqa: S603
+    subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", folder], check=True)  # noqa: S603 - our own words
     ours = sysconfig.get_path("purelib")
     theirs = folder / Path(ours).relative_to(sys.prefix)
     (theirs / "shared.pth").write_text(f"{ours}\n")

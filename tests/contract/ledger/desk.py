@@ -64,14 +64,14 @@ class Desk:
             "fingerprint": "f",
             "estimated_bytes": 1000,
         }
-        return NewTask(**{**fields, **extra})  # type: ignore[arg-type]  # the fields above are complete
+        return NewTask(**{**fields, **extra})  # type: ignore[arg-type] # named as `claim` names them  # the fields above are complete
 
     def accept(self, object_id: str = "o", **fields: object) -> str:
-        return self.ledger.accept(self.task(object_id, **fields), 60).task_id  # type: ignore[arg-type]  # test input
+        return self.ledger.accept(self.task(object_id, **fields), 60).task_id  # type: ignore[arg-type] # named as `claim` names them  # test input
 
     def claim(self, stage: Stage, worker: str = "w", **how: object) -> list[Lease]:
         options = {"queues": [MODEL.encoder_key], **how}
-        return self.ledger.claim(stage, worker, f"op{next(self._operations)}", **options)  # type: ignore[arg-type]
+        return self.ledger.claim(stage, worker, f"op{next(self._operations)}", **options)  # type: ignore[arg-type] # named as `claim` names them
 
     def one(self, stage: Stage, worker: str = "w", **how: object) -> Lease:
         (lease,) = self.claim(stage, worker, **how)

@@ -66,12 +66,12 @@ def test_a_web_app_takes_a_document_in_and_says_what_became_of_it(
         started(running, *(word.format(port=port) for word in command)),
         httpx2.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as app,
     ):
-        accepted = first(port, lambda: app.post("/documents", **{how: {"url": page}}))  # type: ignore[arg-type]
+        accepted = first(port, lambda: app.post("/documents", **{how: {"url": page}}))  # type: ignore[arg-type] # one argument by name
         assert accepted.status_code == 202, accepted.text
         task = accepted.json()["task_id"]
         assert running.get(f"/v1/tasks/{task}", headers={"Prefer": "wait=50"}).json()["status"] == "COMPLETED"
         assert app.get(f"/documents/{task}").json() == {"state": "completed", "chunks": 1, "error": None}
-        assert app.post("/documents", **{how: {"url": "no url"}}).status_code == 400  # type: ignore[arg-type]
+        assert app.post("/documents", **{how: {"url": "no url"}}).status_code == 400  # type: ignore[arg-type] # one argument by name
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

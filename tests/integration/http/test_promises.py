@@ -77,7 +77,7 @@ class TestAnIdempotencyKey:
         assert again == {**made, "signing_secrets": None}
         with closing(redis.Redis.from_url(live.redis_url)) as client:
             answers = [key for key in client.scan_iter(f"{live.redis_prefix}*answer*") if client.type(key) == b"hash"]
-            kept = b"".join(value for key in answers for value in client.hgetall(key).values())  # type: ignore[misc]  # bytes
+            kept = b"".join(value for key in answers for value in client.hgetall(key).values())  # type: ignore[misc]  # redis-py types hgetall as text
         assert made["webhook_id"].encode() in kept
         assert secret.encode() not in kept
 

@@ -42,7 +42,7 @@ class _Client:
 )
 def test_they_are_the_newest_of_the_namespace_in_order(entries: list[tuple[int, str]], count: int) -> None:
     stream = dict(sorted(entries))
-    found = newest(_Client(list(stream), list(stream.values())), count)  # type: ignore[arg-type]  # a twin
+    found = newest(_Client(list(stream), list(stream.values())), count)  # type: ignore[arg-type] # stands in for the client
     mine = [f"{at}-0" for at, namespace in stream.items() if namespace == "default"]
     assert [stream_id for stream_id, _ in found] == mine[-count:]
 
@@ -50,5 +50,5 @@ def test_they_are_the_newest_of_the_namespace_in_order(entries: list[tuple[int, 
 @pytest.mark.parametrize("length", [0, 5_000])
 def test_the_end_of_a_long_stream_is_read_without_the_rest(length: int) -> None:
     client = _Client([1_700_000_000_000 + 10_000 * n for n in range(length)], ["default"] * length)
-    assert len(newest(client, 100)) == min(length, 100)  # type: ignore[arg-type]  # a twin
+    assert len(newest(client, 100)) == min(length, 100)  # type: ignore[arg-type] # stands in for the client
     assert client.read < 1_000

@@ -62,7 +62,7 @@ def test_all_tasks_are_followed_to_their_end_in_order(terminal: bool) -> None:
     handles = [_story("a"), _Handle([_view("b", TaskState.FAILED, error="It answered 404.")]), _story("c")]
     console = _console(terminal=terminal)
     names = {"a": "one.pdf", "b": "two.html", "c": "three\x1b[2J.md"}
-    views = follow(handles, names=names, console=console, clock=ManualClock())  # type: ignore[arg-type]  # a twin
+    views = follow(handles, names=names, console=console, clock=ManualClock())  # type: ignore[arg-type] # stands in for a handle
     assert [view.task_id for view in views] == ["a", "b", "c"]
     assert [view.state for view in views] == ["completed", "failed", "completed"]
     shown = _text(console)
@@ -73,7 +73,7 @@ def test_all_tasks_are_followed_to_their_end_in_order(terminal: bool) -> None:
 
 def test_without_a_terminal_there_is_a_line_per_change_and_no_more() -> None:
     console = _console(terminal=False)
-    follow([_story("a")], names={"a": "one.pdf"}, console=console, clock=ManualClock())  # type: ignore[list-item]
+    follow([_story("a")], names={"a": "one.pdf"}, console=console, clock=ManualClock())  # type: ignore[list-item] # stands in for a handle
     lines = _text(console).splitlines()
     assert [line.split()[3] for line in lines] == ["queued", "embedding", "embedding", "completed"]
     assert "\x1b" not in _text(console)
@@ -84,7 +84,7 @@ def test_waiting_ends_at_the_time_limit_with_how_many_are_left() -> None:
     clock = ManualClock()
     start = clock.monotonic()
     with pytest.raises(TimeoutError, match="1 of 2 tasks"):
-        follow([waiting, _story("b")], names={}, timeout=10, clock=clock, quiet=True)  # type: ignore[list-item]
+        follow([waiting, _story("b")], names={}, timeout=10, clock=clock, quiet=True)  # type: ignore[list-item] # stands in for a handle
     assert 10 <= clock.monotonic() - start < 11
 
 

@@ -157,7 +157,7 @@ def test_no_scheme_compares_a_secret_by_itself() -> None:
     """Every signature and token goes through `signatures.same`: no scheme has an == beside what is public."""
     for name in SCHEMES:
         scheme = open_scheme(name, Desk().getter)
-        tree = ast.parse(inspect.getsource(inspect.getmodule(type(scheme))))  # type: ignore[arg-type]
+        tree = ast.parse(inspect.getsource(inspect.getmodule(type(scheme))))  # type: ignore[arg-type] # a class has a module
         verify = next(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "verify")
         compared = [ast.unparse(n) for n in ast.walk(verify) if isinstance(n, ast.Compare)]
         assert not any(word in text.lower() for text in compared for word in ("secret", "signature(", "right", "given"))

@@ -127,7 +127,7 @@ class TestAnExtractor:
 
 @pytest.fixture
 def context(settings: Settings) -> Context:
-    return Context(settings, None, MemoryStore(), MemoryResources(), None)  # type: ignore[arg-type]  # neither is asked
+    return Context(settings, None, MemoryStore(), MemoryResources(), None)  # type: ignore[arg-type] # what is not given is not read  # neither is asked
 
 
 class TestABlob:
@@ -183,7 +183,7 @@ class TestABlob:
         assert [found.size for found in context.store.list("")] == [100_000]
         small = context.settings.model_copy(update={"source_max_bytes": 10})
         with pytest.raises(SourceTooLarge):
-            source_of(Context(small, None, context.store, context.resources, None), "default", Blob(data="x" * 11), "")  # type: ignore[arg-type]
+            source_of(Context(small, None, context.store, context.resources, None), "default", Blob(data="x" * 11), "")  # type: ignore[arg-type] # what is not given is not read
 
     @pytest.mark.parametrize("given", [{}, {"data": "a", "url": "https://h/"}, {"upload_id": "u", "data": "a"}])
     def test_has_one_content(self, given: dict[str, Any]) -> None:

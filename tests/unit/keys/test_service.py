@@ -33,7 +33,7 @@ def test_a_made_key_proves_itself_and_is_not_kept(keys: Keys) -> None:
     made, text = keys.create("ns", name="app", scopes=["read"])
     assert keys.authenticate(text) == made
     assert text not in repr(made)
-    assert split(text)[1] not in made.hashes[0].value  # type: ignore[index]
+    assert split(text)[1] not in made.hashes[0].value  # type: ignore[index] # a key that is whole
     assert text.startswith(made.key_id)
 
 
@@ -51,7 +51,7 @@ def test_every_wrong_key_is_refused_in_the_same_words(keys: Keys, clock: ManualC
         text + "0",
         text.upper(),
         made.key_id,
-        joined(made.key_id, split(other)[1]),  # type: ignore[index]
+        joined(made.key_id, split(other)[1]),  # type: ignore[index] # a key that is whole
         joined("sk_0000000000000000", "0" * 64),
         gone,
         late,

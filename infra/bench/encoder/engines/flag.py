@@ -17,7 +17,7 @@ class Flag:
 
     def __init__(self, folder: Path) -> None:
         # The reference knows how to import the package without its training stack; its own `encode` is for parity.
-        self._model = FlagReference(folder, "cls", 8192)._model  # noqa: SLF001
+        self._model = FlagReference(folder, "cls", 8192)._model  # noqa: SLF001 - the peer itself, not what parity wants of it
 
     def encode(self, texts: list[str]) -> dict[str, Any]:
         """One call, as its README has it."""

@@ -42,8 +42,8 @@ def _product(dtype: str, m: int, n: int, k: int) -> Product:
         return min(_int8_products(m, n, k), key=_once)
     kind = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
     x, weight, bias = (torch.randn(shape, dtype=torch.float32).to(kind) for shape in ((m, k), (n, k), (n,)))
-    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, None)  # noqa: SLF001
-    return lambda: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")  # noqa: SLF001
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, None)  # noqa: SLF001 - the op that the encoder calls
+    return lambda: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")  # noqa: SLF001 - the op that the encoder calls
 
 
 def _int8_products(m: int, n: int, k: int) -> list[Product]:
@@ -56,7 +56,7 @@ def _int8_products(m: int, n: int, k: int) -> list[Product]:
     scales, zeros = torch.full((n,), 0.01), torch.zeros(n, dtype=torch.int32)
     whole: tuple[Any, ...] = (packed, scales, zeros, None, 1.0, 0, torch.float32, "none", [], "none")
     return [
-        lambda: torch._int_mm(left, right, out=out),  # noqa: SLF001 - there is no public one
+        lambda: torch._int_mm(left, right, out=out),  # noqa: SLF001 - the op that the encoder calls - there is no public one
         lambda: torch.ops.onednn.qlinear_pointwise(unsigned, 0.01, 0, *whole),
     ]
 

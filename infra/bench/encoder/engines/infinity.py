@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from infinity_emb import AsyncEmbeddingEngine, EngineArgs  # type: ignore[import-not-found]
+from infinity_emb import AsyncEmbeddingEngine, EngineArgs
 
 from infra.bench.encoder.engines import Arrays
 

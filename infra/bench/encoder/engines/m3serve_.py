@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from m3serve import Engine as Served  # type: ignore[import-not-found]
+from m3serve import Engine as Served
 
 from infra.bench.encoder.engines import Arrays
 from infra.bench.encoder.forms import from_rows

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort  # type: ignore[import-not-found]
+import onnxruntime as ort
 
 from infra.bench.encoder.engines.padded import PaddedEngine
 
@@ -38,8 +38,8 @@ def build(folder: Path, variant: str, built: Path) -> None:
         )
     fused = _fuse(raw, built / ("fused.onnx" if variant == "int8" else _MODEL))
     if variant == "int8":
-        import onnx  # type: ignore[import-not-found]
-        from onnxruntime.quantization import QuantType, quantize_dynamic  # type: ignore[import-not-found]
+        import onnx
+        from onnxruntime.quantization import QuantType, quantize_dynamic
 
         # Shape inference knows no fused attention, so it must be told what comes out of it.
         quantize_dynamic(
@@ -55,7 +55,7 @@ def build(folder: Path, variant: str, built: Path) -> None:
 
 
 def _fuse(raw: Path, target: Path) -> Path:
-    from onnxruntime.transformers.optimizer import optimize_model  # type: ignore[import-not-found]
+    from onnxruntime.transformers.optimizer import optimize_model
 
     model = optimize_model(str(raw), model_type="bert", num_heads=16, hidden_size=1024, use_gpu=False, opt_level=0)
     model.save_model_to_file(str(target), use_external_data_format=True)

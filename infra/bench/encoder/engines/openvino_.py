@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov  # type: ignore[import-not-found]
+import openvino as ov
 
 from infra.bench.encoder.engines.padded import PaddedEngine
 
@@ -27,7 +27,7 @@ def build(folder: Path, variant: str, built: Path) -> None:
         example = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         model = ov.convert_model(M3(folder, torch.float32, "sdpa"), example_input=example)
     if variant == "int8":
-        import nncf  # type: ignore[import-not-found]
+        import nncf
 
         data = nncf.Dataset(_calibration(folder))
         kind = nncf.ModelType.TRANSFORMER
