@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -88,12 +87,6 @@ def set_threads(count: int) -> None:
     torch knows nothing of a container's quota: with a thread for each core of the machine, most would wait for it.
     """
     torch.set_num_threads(count or min(torch.get_num_threads(), machine.cores()))
-
-
-def return_free_memory() -> None:
-    """Give the system back what was freed: glibc keeps it, the 260 MB of a tokenizer for one. Elsewhere nothing."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def describe_device(device: str) -> str:

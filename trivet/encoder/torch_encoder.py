@@ -25,7 +25,6 @@ from trivet.encoder.runtime import (
     device_errors,
     pick_device,
     pick_dtype,
-    return_free_memory,
     set_threads,
     torch_dtype,
 )
@@ -33,6 +32,7 @@ from trivet.encoder.tokenizer import Tokenizer
 from trivet.encoder.transfer import to_device
 from trivet.encoder.weights import find_weights, read_weights
 from trivet.errors import InvalidRequest
+from trivet.machine import return_free_memory
 from trivet.settings import Settings
 from trivet.values import ModelIdentity, Passport
 

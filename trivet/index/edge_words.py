@@ -12,8 +12,9 @@ import qdrant_edge as qe
 from trivet.index import SCANNED_NUMBERS, Point, QueryVector, Space, Where
 from trivet.index.fields import INDEXED, INDEXED_MARKS, heading_key
 
-#: Points that are carried from one shard to another at once: each may have 2 MiB of ColBERT.
-_CARRIED = 32
+#: Points that are carried from one shard to another at once: ColBERT vectors come as lists of numbers, 20 MiB of them
+#: for 512 tokens of bge-m3.
+_CARRIED = 4
 _SCHEMAS: dict[str, qe.PayloadSchemaType | qe.IntegerIndexParams] = {
     "keyword": qe.PayloadSchemaType.Keyword,
     # Without this a graph of its own is built for each value that most points have, as `live` is.
