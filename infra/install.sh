@@ -58,8 +58,10 @@ install_torch() {
     version=$(pinned torch)
     if installed torch "$version"; then return; fi
     wheels=https://download.pytorch.org/whl/cpu
-    if [ "${TORCH:-cpu}" = cuda ]; then
-        say "Installing torch $version as the package index has it"
+    device=cpu
+    if [ -e /dev/nvidiactl ]; then device=cuda; fi
+    if [ "${TORCH:-$device}" = cuda ]; then
+        say "Installing torch $version as the package index has it, with CUDA (TORCH=cpu: without)"
         pip --no-deps "torch==$version"
     elif pip --no-deps "torch==$version+cpu" 2>/dev/null; then
         say "Installed torch $version for the CPU"

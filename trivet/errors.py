@@ -387,7 +387,7 @@ class SourceRefused(SourceError):
     """The address or scheme of the source is not allowed."""
 
     code = "source_refused"
-    default_hint = "Use a public address, or start the workers with this one in TRIVET_ALLOW_ADDRESSES."
+    default_hint = "Use a public address, or put this one into TRIVET_ALLOW_ADDRESSES, here and for the workers."
 
 
 class SourceNotFound(SourceError):

@@ -6,7 +6,7 @@ import ctypes
 import math
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,6 +28,19 @@ def free_memory(root: Path = _ROOT) -> int:
     """Bytes that new processes can have: what the machine has left, and not more than the container's limit leaves."""
     lines = dict(line.split(":", 1) for line in (root / "proc/meminfo").read_text(encoding="ascii").splitlines())
     return max(0, min([int(lines["MemAvailable"].split()[0]) * 1024, *_memory_left(root)]))
+
+
+def gpus(root: Path = _ROOT, environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them.
+
+    Read from there, or else from /dev, where one that is reached in another way than /dev/nvidia0 and so on, as under
+    WSL, is not found.
+    """
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return tuple(name for part in visible.split(",") if (name := part.strip()) and name != "-1")
+    numbers = (path.name.removeprefix("nvidia") for path in root.glob("dev/nvidia[0-9]*"))
+    return tuple(map(str, sorted(int(number) for number in numbers if number.isdigit())))
 
 
 def return_free_memory() -> None:

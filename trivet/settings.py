@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -35,6 +36,8 @@ class Settings(BaseSettings):
 
     #: S3 endpoint; empty means AWS.
     s3_endpoint: str = ""
+    #: Where clients outside reach S3, for the URLs of presigned uploads; empty: `s3_endpoint`.
+    s3_public_endpoint: str = ""
     s3_bucket: str = "trivet"
     #: Prefix of every key in the bucket, without slashes at its ends.
     s3_prefix: str = "v1"
@@ -286,7 +289,17 @@ class Settings(BaseSettings):
                     f"The secret {cause.filename} cannot be read: {cause.strerror}.",
                     hint=f"The user {os.geteuid()}, whom this process runs as, must be able to read it.",
                 ) from None
-            raise InvalidRequest(f"A setting cannot be read: {error}.") from None
+            raise _unreadable(error) from None
+
+
+def _unreadable(error: ValueError) -> InvalidRequest:
+    """For a list or a table that is no JSON, of which pydantic-settings names the field alone."""
+    found = re.search(r'field "(\w+)"', str(error))
+    if found is None or found[1] not in Settings.model_fields:
+        return InvalidRequest(f"A setting cannot be read: {error}.")
+    table = "dict" in str(Settings.model_fields[found[1]].annotation)
+    example = """'{"name": "value"}'""" if table else """'["one", "another"]'"""
+    return InvalidRequest(f"Setting TRIVET_{found[1].upper()} is no JSON: it is written as {example}.")
 
 
 def unknown_variables(environment: Mapping[str, str] | None = None) -> dict[str, str]:

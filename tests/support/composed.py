@@ -156,7 +156,11 @@ class Project:
         service = self.services[name]
         image = image_environments()[service["build"]["target"]]
         image["PATH"] = image["PATH"].replace("$PATH", "/usr/bin:/bin")
-        told = image | self.variables | {key: str(value) for key, value in service["environment"].items()}
+        told = (
+            image
+            | self.variables
+            | {key: str(value) for key, value in service["environment"].items() if value is not None}
+        )
         places = {key: self.here(name, [value])[0] for key, value in told.items()}
         return places | {"TMPDIR": str(self.folder / "tmp" / name)}
 

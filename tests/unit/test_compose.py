@@ -57,7 +57,8 @@ def test_the_workers_are_those_of_make_up() -> None:
 
 def test_the_embed_worker_on_a_gpu_differs_by_its_device_alone() -> None:
     gpu, cpu = TRIVET["embed-worker-gpu"], TRIVET["embed-worker"]
-    assert gpu["environment"] == cpu["environment"] | {"TRIVET_DEVICE": "cuda"}
+    assert gpu["environment"] == cpu["environment"] | {"TRIVET_DEVICE": "cuda", "CUDA_VISIBLE_DEVICES": "0"}
+    assert gpu["deploy"]["replicas"] == 1, "Compose gives every replica the same GPU"
     assert gpu["build"] == cpu["build"] | {"args": cpu["build"]["args"] | {"DEVICE": "cuda"}}
     assert gpu["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
     assert gpu["profiles"] == ["gpu"]

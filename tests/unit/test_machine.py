@@ -104,3 +104,11 @@ def test_the_processor_has_a_name(tmp_path: Path) -> None:
 def test_this_machine_is_read() -> None:
     assert machine.cores() in range(1, 9)
     assert machine.free_memory() > 0
+
+
+def test_gpus_are_those_of_the_environment_or_else_those_that_have_a_device(tmp_path: Path) -> None:
+    here = root(tmp_path, {"dev/nvidia10": "", "dev/nvidia0": "", "dev/nvidiactl": "", "dev/nvidia-uvm": ""})
+    assert machine.gpus(here, {}) == ("0", "10")
+    assert machine.gpus(here, {"CUDA_VISIBLE_DEVICES": "1, GPU-8932f937"}) == ("1", "GPU-8932f937")
+    assert machine.gpus(here, {"CUDA_VISIBLE_DEVICES": ""}) == ()
+    assert machine.gpus(here, {"CUDA_VISIBLE_DEVICES": "-1"}) == ()

@@ -153,9 +153,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(error: Exception, *, as_json: bool) -> int:
-    from trivet.cli.checks import missing_dependency
     from trivet.cli.console import print_error
     from trivet.cli.debug import wanted
+    from trivet.cli.packages import missing_dependency
 
     if wanted():
         import traceback

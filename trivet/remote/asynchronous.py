@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from trivet.accept import parse_request
-from trivet.errors import AlreadyExists, InvalidRequest
+from trivet.errors import AlreadyExists, Forbidden, InvalidRequest, UnknownCollection
 from trivet.ids import check_name
 from trivet.names import Lane
 from trivet.remote import calls
@@ -91,6 +91,14 @@ class AsyncTrivet:
                 raise InvalidRequest(
                     f"Collection {name!r} exists already.", hint="Use another name, or exist_ok=True."
                 ) from None
+        except Forbidden as refused:
+            # A key that may not make collections may use one that is there.
+            if not exist_ok:
+                raise
+            try:
+                return await self.collection(name)
+            except UnknownCollection:
+                raise refused from None
         return await self.collection(name)
 
     async def update_collection(self, name: str, pipeline: Pipeline) -> Collection:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from trivet.client import Trivet
 from trivet.clock import Clock, SystemClock
-from trivet.errors import AlreadyExists, InvalidRequest, MissingDependency, UnknownCollection, UnknownTask
+from trivet.errors import AlreadyExists, Forbidden, InvalidRequest, MissingDependency, UnknownCollection, UnknownTask
 from trivet.handles import TaskHandle
 from trivet.ids import check_name
 from trivet.ledger import Accepted
@@ -78,6 +78,11 @@ class HttpLedger:
         try:
             self.send(calls.create_collection(collection))
         except AlreadyExists:
+            return False
+        except Forbidden:
+            # A key that may not make collections may use one that is there.
+            if self.get_collection("", collection.name) is None:
+                raise
             return False
         return True
 

@@ -16,7 +16,7 @@ from trivet.stages.context import StageContext
 from trivet.stores.layout import Layout
 from trivet.values import Chunk, Document, Lease, Receipt, Skipped, Spec
 
-#: A shard is a sixteenth of the default claim, so that claims fill well.
+#: A shard is the default claim on a CPU, and a thirty-second of it on a GPU, so that claims fill well.
 SHARD_TOKENS = 4096
 
 

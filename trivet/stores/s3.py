@@ -96,22 +96,33 @@ class S3Store:
     def _forget(self) -> None:
         self._lock = threading.Lock()
         self._opened: S3Client | None = None
+        self._signer: S3Client | None = None
 
     @property
     def _client(self) -> S3Client:
         client = self._opened
         if client is None:
             with self._lock:
-                client = self._opened = self._opened or self._connect()
+                client = self._opened = self._opened or self._connect(self._settings.s3_endpoint)
         return client
 
-    def _connect(self) -> S3Client:
-        settings = self._settings
+    @property
+    def _outside(self) -> S3Client:
+        """Signs for the name that the store has for clients outside: the name is part of what is signed."""
+        public = self._settings.s3_public_endpoint
+        if not public:
+            return self._client
+        with self._lock:
+            self._signer = self._signer or self._connect(public)
+            return self._signer
+
+    def _connect(self, endpoint: str) -> S3Client:
+        settings, shown = self._settings, redact_url(endpoint) or self.endpoint
         try:
             with _sessions.lock:
                 client: S3Client = _sessions.session().client(
                     "s3",
-                    endpoint_url=settings.s3_endpoint or None,
+                    endpoint_url=endpoint or None,
                     region_name=settings.s3_region,
                     aws_access_key_id=settings.s3_access_key or None,
                     aws_secret_access_key=settings.s3_secret_key.get_secret_value() or None,
@@ -119,7 +130,7 @@ class S3Store:
                 )
         except (ValueError, BotoCoreError):
             raise InvalidRequest(
-                f"The S3 endpoint {self.endpoint!r} or region {settings.s3_region!r} is not valid.",
+                f"The S3 endpoint {shown!r} or region {settings.s3_region!r} is not valid.",
                 hint="Set TRIVET_S3_ENDPOINT to a URL such as http://127.0.0.1:8333.",
             ) from None
         client.meta.events.register("before-sign.s3.PutObject", _send_at_once)
@@ -219,9 +230,9 @@ class S3Store:
             yield from sorted(found + folders, key=lambda stored: stored.key.encode()) if folders else found
 
     def upload_url(self, key: str, *, seconds: int) -> str:
-        """Presigned here; nothing is asked of the store."""
+        """Presigned here, for whoever reaches the store at `s3_public_endpoint`; nothing is asked of it."""
         with self._errors.during("write", key):
-            return self._client.generate_presigned_url(
+            return self._outside.generate_presigned_url(
                 "put_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=seconds
             )
 

@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 
 from trivet.encoder.files import replacing
 from trivet.errors import InvalidRequest, TrivetError
-from trivet.machine import cores, processor
+from trivet.machine import cores, gpus, processor
 from trivet.settings import Settings
 from trivet.values import Frozen
 
@@ -101,6 +101,11 @@ def on_gpu(settings: Settings) -> bool:
     return settings.device == "cuda" or (settings.device == "auto" and Path("/dev/nvidiactl").exists())
 
 
+def cards(settings: Settings) -> int:
+    """GPUs that would compute; 0 where the CPU does."""
+    return max(1, len(gpus())) if on_gpu(settings) else 0
+
+
 def find(settings: Settings) -> tuple[Tuning | None, str]:
     """The tuning for this place; without one, why what is there does not count (empty where nothing is there)."""
     file = path(settings)
@@ -161,8 +166,9 @@ def in_force(settings: Settings, tuning: Tuning) -> Mapping[str, str | int]:
     values: dict[str, str | int] = {
         "dtype": tuning.dtype,
         "forward_tokens": tuning.forward_tokens,
-        "embed_workers": tuning.processes,
-        "encoder_threads": tuning.threads,
+        # One GPU was measured, with all cores.
+        "embed_workers": tuning.processes * (cards(settings) or 1),
+        "encoder_threads": max(1, tuning.threads // (cards(settings) or 1)),
     }
     return {name: value for name, value in values.items() if name not in given}
 

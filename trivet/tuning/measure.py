@@ -215,7 +215,7 @@ def _layouts(settings: Settings, bench: _Bench) -> list[tuple[int, int]]:
 
 
 def _default_layout(settings: Settings) -> tuple[int, int]:
-    processes = default_embed_workers(settings)
+    processes = 1 if on_gpu(settings) else default_embed_workers(settings)
     return processes, max(1, machine.cores() // processes)
 
 

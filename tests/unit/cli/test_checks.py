@@ -11,8 +11,9 @@ import pytest
 
 import trivet
 from trivet.cli import INVALID, UNAVAILABLE, main
-from trivet.cli.checks import EXTRAS, findings, missing_dependency
+from trivet.cli.checks import findings
 from trivet.cli.common import Common, start_hint
+from trivet.cli.packages import EXTRAS, missing_dependency
 from trivet.cli.system import last_end
 from trivet.errors import LedgerUnavailable, MissingDependency
 from trivet.settings import Settings
