@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from trivet.errors import LedgerUnavailable, NotUnderstood, StoreUnavailable, TrivetError
+from trivet.errors import LedgerUnavailable, NotUnderstood, StoreForbidden, StoreUnavailable, TrivetError
 from trivet.names import Stage
 from trivet.settings import Settings
 from trivet.values import ErrorRecord
@@ -36,12 +36,16 @@ class Decision:
 def decide(error: Exception, stage: str, attempts: int, settings: Settings, random: Random) -> Decision:
     """Exponential backoff with full jitter (between half and the whole of base · 2^attempts, capped).
 
-    An S3 or Redis that is away says nothing about the item: it is not charged, and tried again every few seconds. The
-    same goes for a worker that is too old for the item, and for a day. A commit is never given up for a transient
+    An S3 or Redis that is away says nothing about the item: it is not charged, and tried again every few seconds. Nor
+    does an S3 that refuses, which is what a key that was rotated, or a policy that was wrong for a while, looks like.
+    The same goes for a worker that is too old for the item, and for a day. A commit is never given up for a transient
     error, since its generation may be visible already.
     """
     record = _record(error, stage)
-    if record.transient and (stage == Stage.COMMIT or isinstance(error, StoreUnavailable | LedgerUnavailable)):
+    if isinstance(error, StoreForbidden):
+        record = record.model_copy(update={"transient": True})
+    away = isinstance(error, StoreUnavailable | StoreForbidden | LedgerUnavailable)
+    if record.transient and (stage == Stage.COMMIT or away):
         pause = min(settings.retry_max_seconds, _OUTAGE_PAUSE_SECONDS * random.uniform(0.75, 1.25))
         patience = FOREVER_SECONDS if stage == Stage.COMMIT else settings.outage_patience_seconds
         return Decision(record, pause, patience)

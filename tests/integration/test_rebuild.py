@@ -7,22 +7,30 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infra.prose import prose
+from tests.support.commits import Wrapped
 from tests.support.plant import Plant, plant
 from tests.support.web import Server, answer
 from trivet import faults
 from trivet.accept import accept, parse_request
-from trivet.errors import IdempotencyConflict, LedgerUnavailable, TransientError, UnknownCollection
+from trivet.errors import (
+    IdempotencyConflict,
+    LedgerUnavailable,
+    StoreUnavailable,
+    TransientError,
+    UnknownCollection,
+)
 from trivet.ledger import NewTask
 from trivet.names import Lane, Stage, TaskKind
 from trivet.rebuild import FAULTS, rebuild
 from trivet.rebuild.marks import check_mark
 from trivet.rebuild.records import Intent
 from trivet.settings import Settings
-from trivet.stores import ObjectStore
+from trivet.stores import ObjectStore, Stored
 from trivet.stores.memory import MemoryStore
 from trivet.supervisor.workers import environment
 from trivet.values import Collection, Pipeline, TaskState
@@ -410,3 +418,16 @@ def _queue(works: Plant) -> str:
     from trivet.ledger.queues import served_queues
 
     return served_queues(works.encoder.identity.encoder_key, works.encoder.passport.dtype)[0]
+
+
+def test_a_first_mark_whose_answer_was_lost_does_not_make_the_ledger_look_wiped(
+    works: Plant, store: ObjectStore
+) -> None:
+    class Mute(Wrapped):
+        def put(self, key: str, body: bytes, *, if_none_match: bool = False, **named: Any) -> Stored:
+            super().put(key, body, if_none_match=if_none_match, **named)
+            raise StoreUnavailable("its answer was lost")
+
+    with pytest.raises(StoreUnavailable):
+        check_mark(works.settings, works.ledger, Mute(store))
+    check_mark(works.settings, works.ledger, store)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx2
 import pytest
 from pydantic import SecretStr
 
@@ -41,6 +42,15 @@ def test_a_server_that_is_not_there_is_unavailable_and_named(settings: Settings)
     with pytest.raises(StoreUnavailable, match=endpoint) as caught:
         store.put("key", b"")
     assert "TRIVET_S3_ENDPOINT" in caught.value.hint
+
+
+def test_an_upload_goes_to_the_name_that_clients_outside_have_for_the_store(settings: Settings) -> None:
+    public = settings.s3_endpoint.replace("127.0.0.1", "localhost")
+    store = S3Store(settings.model_copy(update={"s3_public_endpoint": public}))
+    url = store.upload_url("sent", seconds=60)
+    assert url.startswith(f"{public}/{settings.s3_bucket}/sent?")
+    assert httpx2.put(url, content=b"some bytes", trust_env=False).is_success
+    assert store.get("sent")[0] == b"some bytes"
 
 
 def test_a_server_that_never_answers_is_unavailable(settings: Settings) -> None:

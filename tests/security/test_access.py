@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from contextlib import closing
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 from producers.http.edge.scopes import rule_for, scope_for
 from tests.security.conftest import Guarded, Tenant
 from tests.support.api import serving
+from trivet import AsyncTrivet, Trivet
+from trivet.errors import Forbidden, TrivetError
 from trivet.keys import EVERY_NAMESPACE, KeyLimits, Scope
 from trivet.keys.secrets import joined, new_key
 
@@ -257,9 +260,6 @@ def test_guessing_is_slowed_down_by_address_and_locks_nobody_out(guarded: Guarde
 
 
 def test_the_clients_of_the_library_bring_their_keys(guarded: Guarded, alice: Tenant, mallory: Tenant) -> None:
-    from trivet import Trivet
-    from trivet.errors import TrivetError
-
     def client(key: str | None) -> Any:
         return closing(Trivet(guarded.api.url, api_key=key))
 
@@ -274,6 +274,23 @@ def test_the_clients_of_the_library_bring_their_keys(guarded: Guarded, alice: Te
 
 
 # ------------------------------------------------------------ API3: properties
+
+
+def test_a_key_that_may_make_no_collection_uses_one_that_is_there(guarded: Guarded, alice: Tenant) -> None:
+    key = guarded.key(alice.namespace, "ingest", "read")
+    with Trivet(guarded.api.url, api_key=key) as client:
+        assert client.create_collection("docs", exist_ok=True).name == "docs"
+        with pytest.raises(Forbidden):
+            client.create_collection("others", exist_ok=True)
+
+    async def as_a_web_app_does() -> None:
+        async with AsyncTrivet(guarded.api.url, api_key=key) as client:
+            assert (await client.create_collection("docs", exist_ok=True)).name == "docs"
+            for exist_ok in (True, False):
+                with pytest.raises(Forbidden):
+                    await client.create_collection("others", exist_ok=exist_ok)
+
+    asyncio.run(as_a_web_app_does())
 
 
 def test_no_answer_shows_a_secret_again(guarded: Guarded, alice: Tenant) -> None:

@@ -107,7 +107,8 @@ class MemoryIntake(MemoryState):
             for item in taken:
                 self._epoch = max(self._epoch + 1, int(self._clock.now() * 1000))
                 item.state, item.epoch, item.owner = "leased", self._epoch, worker
-                item.deadline = self._clock.now() + lease_seconds
+                item.taken_at = self._clock.now()
+                item.deadline = item.taken_at + lease_seconds
                 if stage is Stage.PREPARE:
                     self._set(self._tasks[item.task_id], TaskState.PREPARING)
             self._operations[worker] = (operation, [item.id for item in taken])

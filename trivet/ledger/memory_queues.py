@@ -35,7 +35,9 @@ class Item:
     owner: str = ""
     deadline: float = 0.0
     due_at: float = 0.0
-    trouble: float | None = None
+    taken_at: float = 0.0
+    #: Seconds that its errors have gone on which are charged to nobody.
+    outage: float = 0.0
     #: The paused scope that holds it up.
     parked: str = ""
 

@@ -138,8 +138,10 @@ class MemoryStages(MemoryIntake):
             item = self._queues.items[lease.item]
             now = self._clock.now()
             if patience_seconds is not None and error.transient:
-                item.trouble = now if item.trouble is None else item.trouble
-                over = now - item.trouble >= patience_seconds
+                item.outage += now - item.taken_at
+                over = item.outage >= patience_seconds
+                if not over:
+                    item.outage += delay_seconds
             else:
                 item.attempts += 1
                 over = item.attempts >= max_attempts

@@ -53,6 +53,8 @@ def _agree(settings: Settings, ledger: RedisRestoring, store: ObjectStore, make:
     mark = _read(settings, store)
     if not mark:
         mark = make()
+        # The ledger's first: one that is cut short before its own, with one on S3, would look wiped for good.
+        ledger.set_mark(mark)
         try:
             store.put(ledger_mark(settings), dump(Mark(mark=mark)).encode(), if_none_match=True)
         except StoreConflict:

@@ -208,11 +208,25 @@ def test_an_outage_charges_nothing_until_patience_is_over(desk: Desk) -> None:
         lease = desk.one(Stage.PREPARE)
         assert lease.attempts == 0
         patience = 60.0 if attempt < 7 else 0.01
-        outcome = desk.ledger.fail(lease, CRASH, delay_seconds=0.001, max_attempts=2, patience_seconds=patience)
+        outcome = desk.ledger.fail(lease, CRASH, delay_seconds=0.002, max_attempts=2, patience_seconds=patience)
         desk.clock.sleep(0.02)
         desk.sweep()
     assert outcome == "failed"
     assert desk.state(task_id) is TaskState.FAILED
+
+
+def test_what_waits_in_line_between_two_outages_costs_no_patience(desk: Desk) -> None:
+    task_id = desk.accept()
+    for _ in range(2):
+        outcome = desk.ledger.fail(
+            desk.one(Stage.PREPARE), CRASH, delay_seconds=0.01, max_attempts=2, patience_seconds=0.5
+        )
+        assert outcome == "retry"
+        desk.clock.sleep(0.02)
+        desk.sweep()
+        # Paused, or behind others, for longer than anybody has patience.
+        desk.clock.sleep(0.7)
+    assert not desk.state(task_id).terminal
 
 
 def test_leases_that_ran_out_while_nobody_swept_are_not_blamed(desk: Desk) -> None:

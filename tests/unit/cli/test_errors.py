@@ -9,6 +9,7 @@ import pytest
 from trivet import errors
 from trivet.cli import FAILED, INTERRUPTED, INVALID, UNAVAILABLE, main
 from trivet.cli.common import Common
+from trivet.settings import Settings
 
 
 def _raise(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +96,19 @@ def test_a_setting_that_does_not_fit_is_named(
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1
     assert setting.removeprefix("TRIVET_").lower() in err.lower()
+
+
+@pytest.mark.parametrize(
+    ("setting", "shown"),
+    [("TRIVET_ALLOW_ADDRESSES", '["one", "another"]'), ("TRIVET_MODEL_ALIASES", '{"name": "value"}')],
+)
+def test_a_list_or_table_that_is_no_json_is_shown_as_it_is_written(
+    setting: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(setting, "10.1.2.3:8080")
+    with pytest.raises(errors.InvalidRequest, match=setting) as caught:
+        Settings.load()
+    assert shown in caught.value.message
 
 
 @pytest.mark.parametrize(

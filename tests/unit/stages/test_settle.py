@@ -20,6 +20,7 @@ from trivet.errors import (
     LedgerUnavailable,
     SourceUnavailable,
     StoreDamaged,
+    StoreForbidden,
     StoreUnavailable,
     TransientError,
 )
@@ -67,9 +68,10 @@ def test_however_many_attempts_a_setting_allows_the_pause_is_a_number() -> None:
 
 
 @pytest.mark.parametrize("stage", [Stage.PREPARE, Stage.EMBED])
-@pytest.mark.parametrize("error", [StoreUnavailable("away"), LedgerUnavailable("away")])
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), StoreForbidden("403"), LedgerUnavailable("away")])
 def test_an_outage_of_s3_or_redis_is_charged_to_nobody(stage: Stage, error: Exception) -> None:
     found = decide(error, stage, 2, SETTINGS, Random(1))
+    assert found.record.transient
     assert found.patience_seconds == SETTINGS.outage_patience_seconds
     assert 3 <= found.delay_seconds <= 7
     bounded = SETTINGS.model_copy(update={"retry_max_seconds": 0.1})
@@ -83,7 +85,9 @@ def test_other_transient_errors_are_charged(error: Exception) -> None:
     assert decide(error, Stage.EMBED, 0, SETTINGS, Random(1)).patience_seconds is None
 
 
-@pytest.mark.parametrize("error", [StoreUnavailable("away"), TransientError("?"), ValueError("a bug")])
+@pytest.mark.parametrize(
+    "error", [StoreUnavailable("away"), StoreForbidden("403"), TransientError("?"), ValueError("a bug")]
+)
 def test_a_commit_is_never_given_up_for_a_transient_error(error: Exception) -> None:
     assert decide(error, Stage.COMMIT, 9, SETTINGS, Random(1)).patience_seconds == FOREVER_SECONDS
 

@@ -15,7 +15,7 @@ from trivet.cli.checks import findings
 from trivet.errors import InvalidRequest, StartFailed
 from trivet.settings import Settings
 from trivet.supervisor import control
-from trivet.supervisor.workers import environment
+from trivet.supervisor.workers import environment, worker_specs
 from trivet.tuning import Figure, Place, Tuning
 from trivet.tuning.measure import chunk_lengths, first_of_best
 
@@ -205,3 +205,19 @@ def test_the_chunks_that_are_measured_are_around_400_tokens_and_within_what_the_
     assert max(lengths) == 512
     assert 350 < sum(lengths) / len(lengths) < 420
     assert max(chunk_lengths(1000, 130)) <= 130
+
+
+def test_every_gpu_has_an_embed_worker_that_sees_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    embed = [spec for spec in worker_specs(Settings(device="cuda")) if "embed" in spec.argv]
+    assert [(spec.name, spec.env["CUDA_VISIBLE_DEVICES"]) for spec in embed] == [("embed-1", "2"), ("embed-2", "5")]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
+    (only,) = [spec for spec in worker_specs(Settings(device="cuda")) if "embed" in spec.argv]
+    assert (only.name, "CUDA_VISIBLE_DEVICES" in only.env) == ("embed", False)
+
+
+def test_what_one_gpu_was_measured_with_holds_for_each_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    settings = Settings(device="cuda", embed_model="fake")
+    found = tuning.in_force(settings, measured(tuning.place(settings), processes=1, threads=8))
+    assert (found["embed_workers"], found["encoder_threads"]) == (2, 4)

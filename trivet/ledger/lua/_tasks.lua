@@ -172,14 +172,16 @@ local function enter(id)
 end
 
 -- An error of a work item: it comes back after `delay`, or its task fails. Charged, it fails at the `cap`th attempt;
--- with a `patience` (ms) nothing is charged, and it fails when such errors have gone on for so long.
+-- with a `patience` (ms) nothing is charged, and it fails when such errors have gone on for so long: the time of its tries
+-- and of the delays between them counts, and not what it stood in line, or aside, after a delay was over.
 local function charge(item, error, permanent, delay, cap, patience)
   local id = task_of(item)
   local attempts, over
   if patience and not permanent then
-    redis.call('HSETNX', key('item', item), 'trouble', now)
-    attempts = tonumber(redis.call('HGET', key('item', item), 'attempts') or 0)
-    over = now - tonumber(redis.call('HGET', key('item', item), 'trouble')) >= patience
+    local h = redis.call('HMGET', key('item', item), 'attempts', 'taken')
+    attempts = tonumber(h[1] or 0)
+    over = redis.call('HINCRBY', key('item', item), 'outage', math.max(0, now - tonumber(h[2] or now))) >= patience
+    if not over then redis.call('HINCRBY', key('item', item), 'outage', delay) end
   else
     attempts = redis.call('HINCRBY', key('item', item), 'attempts', 1)
     over = attempts >= cap

@@ -41,7 +41,7 @@ local function take(item, queue)
     epoch = now
     redis.call('SET', key('epoch'), epoch)
   end
-  redis.call('HSET', key('item', item), 'state', 'leased', 'epoch', epoch, 'owner', worker)
+  redis.call('HSET', key('item', item), 'state', 'leased', 'epoch', epoch, 'owner', worker, 'taken', now)
   redis.call('ZADD', key('leases'), now + lease_ms, item)
   redis.call('SADD', mine, item)
   counted(stage, queue, -1)
