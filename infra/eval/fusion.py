@@ -136,7 +136,7 @@ def reciprocal_ranks(asked: Sequence[Query], fusion: Fusion) -> NDArray[np.float
 
 
 def _reciprocal(query: Query, fusion: Fusion) -> float:
-    order = [key for key, _ in fuse(query.scores, fusion)[:10]]
+    order = [found.chunk_id for found in fuse(query.scores, fusion)[:10]]
     return 1 / (order.index(query.answer) + 1) if query.answer in order else 0.0
 
 

@@ -147,7 +147,11 @@ def of_hit(collection: Collection, hit: Hit, model: str) -> DocumentAnswer:
     )
     legs = {"dense": hit.dense, "sparse": hit.sparse, "colbert": hit.colbert}
     more: dict[str, Any] = {
-        "leg_scores": {name: {"score": leg.score, "rank": leg.rank} for name, leg in legs.items() if leg is not None}
+        "leg_scores": {
+            name: {"score": leg.score, "rank": leg.rank, "share": hit.shares.get(name)}
+            for name, leg in legs.items()
+            if leg is not None
+        }
     }
     if hit.vectors is not None and hit.vectors.dense is not None:
         more["dense"] = hit.vectors.dense.tolist()

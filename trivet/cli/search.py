@@ -141,7 +141,7 @@ def _search(
     for note in found.notes:
         say(note)
     if explain:
-        _print_stats(found.result, request, found.model.name)
+        _print_stats(found.result, request, found.model.name, len(queries))
 
 
 def print_hits(result: SearchResult, whys: Sequence[Explanation] | None = None, offset: int = 0) -> None:
@@ -149,7 +149,8 @@ def print_hits(result: SearchResult, whys: Sequence[Explanation] | None = None, 
     if not result.hits:
         say("Nothing was found." if not result.ranked else f"Only {result.ranked} were found.")
     for place, hit in enumerate(result.hits):
-        legs = "" if whys is None else "  ".join(f"{name} {_leg(score)}" for name, score in leg_scores(hit).items())
+        scores = {} if whys is None else leg_scores(hit)
+        legs = "  ".join(f"{name} {_leg(score, hit.shares.get(name))}" for name, score in scores.items())
         head = f"{offset + place + 1}. {hit.score:.3f}  {location(hit)}  {legs}"
         out().print(clean(head.rstrip()), style="bold", soft_wrap=True)
         if whys is None:
@@ -213,13 +214,24 @@ def snippet(text: str, width: int = _SNIPPET) -> str:
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
-def _leg(score: LegScore | None) -> str:
-    if score is None:
-        return "–"
-    return f"{score.score:.3f}" + (f" (#{score.rank})" if score.rank else "")
+def _leg(score: LegScore | None, share: float | None) -> str:
+    """`0.634 (#2 → +0.105)`: the leg's own score, the rank among its candidates, what it brings to the hit's score."""
+    rank = f"#{score.rank}" if score and score.rank else ""
+    told = " → ".join(part for part in (rank, "" if share is None else f"{share:+.3f}") if part)
+    return ("–" if score is None else f"{score.score:.3f}") + (f" ({told})" if told else "")
 
 
-def _print_stats(result: SearchResult, request: SearchRequest, model: str) -> None:
+def _fusion(request: SearchRequest, queries: int) -> str:
+    """How hits got their score."""
+    from trivet.retrieval.many import K
+
+    fusion = request.final_fusion
+    how = {"weighted": f" of {fusion.normalization} scores", "rrf": f" with k={fusion.k:g}"}.get(fusion.method, "")
+    told = f"{fusion.method}{how}, {', '.join(f'{leg}={weight:g}' for leg, weight in fusion.weights.items())}"
+    return told if queries == 1 else f"rrf with k={K:g} over {queries} queries, each by {told}"
+
+
+def _print_stats(result: SearchResult, request: SearchRequest, model: str, queries: int) -> None:
     stats = result.stats
     steps: dict[str, Any] = {step: f"{seconds * 1000:.0f} ms" for step, seconds in stats.seconds.items()}
     read = f"{stats.parts} files, {stats.row_groups} row groups, {number(stats.bytes_read, 'B')}"
@@ -227,7 +239,7 @@ def _print_stats(result: SearchResult, request: SearchRequest, model: str) -> No
         read = "the index"
     rows = [
         ("model", model),
-        ("fusion", f"{request.fusion.method} {', '.join(f'{leg}={w:g}' for leg, w in request.fusion.weights.items())}"),
+        ("fusion", _fusion(request, queries)),
         ("objects", f"{stats.objects_searched} of {stats.objects} searched"),
         ("chunks", f"{stats.rows:,} scored, {stats.rows_reranked} by MaxSim, {stats.rows_filtered} filtered out"),
         ("read", read),

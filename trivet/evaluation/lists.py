@@ -36,7 +36,7 @@ def fused(lists: Lists, fusion: Fusion) -> list[str]:
     used = {leg: listed for leg, listed in lists.items() if fusion.weight(leg)}
     brought = {key for listed in used.values() for key, found in listed.items() if found.rank is not None}
     kept = {leg: {key: found for key, found in listed.items() if key in brought} for leg, listed in used.items()}
-    return [key for key, _ in fuse(kept, fusion)]
+    return [found.chunk_id for found in fuse(kept, fusion)]
 
 
 def query_legs(encoder: TextEncoder, queries: Sequence[str]) -> list[QueryLegs]:

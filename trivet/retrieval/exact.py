@@ -262,6 +262,7 @@ class _Search:
             metadata=dict(manifest.metadata),
             committed_at=manifest.created_at,
             score=ranked.score,
+            shares=ranked.shares,
             dense=ranked.legs.get(Leg.DENSE),
             sparse=ranked.legs.get(Leg.SPARSE),
             colbert=ranked.legs.get(Leg.COLBERT),

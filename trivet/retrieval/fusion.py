@@ -1,7 +1,8 @@
-"""Fusion methods: pure functions from the legs' scores to one score per chunk, registered by name.
+"""Fusion methods: pure functions from the legs' scores to what each leg brings to a chunk's score, registered by name.
 
-A method takes the legs with a weight above zero, each a non-empty mapping of chunk id to `LegScore`. A chunk that a
-leg does not list has no score there and counts as the leg's worst. The order of the result is total: score
+A method takes the legs with a weight above zero, each a non-empty mapping of chunk id to `LegScore`. The score of a
+chunk is the sum of its legs' shares (of max: the largest). A chunk that a leg does not list has no score there and
+counts as the leg's worst. The order of the result is total: score
 descending, then chunk id ascending; so it depends on nothing but the input's values.
 
 Normalisations of `weighted` (over the candidates of one query; a leg whose scores are all equal says nothing and
@@ -19,15 +20,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from trivet.errors import InvalidRequest
 from trivet.retrieval import Fusion, Leg, LegScore
 
 LegScores: TypeAlias = Mapping[str, LegScore]
-Method: TypeAlias = Callable[[Mapping[Leg, LegScores], Fusion], dict[str, float]]
+Shares: TypeAlias = dict[str, float]
+Method: TypeAlias = Callable[[Mapping[Leg, LegScores], Fusion], dict[str, Shares]]
 
 METHODS: dict[str, Method] = {}
+
+
+class Fused(NamedTuple):
+    """A chunk with its fused score, and what each leg brings to it; none for a chunk that no leg lists."""
+
+    chunk_id: str
+    score: float
+    shares: Mapping[str, float]
+
 
 #: The least score that a leg can have.
 FLOORS: Mapping[Leg, float] = {Leg.DENSE: -1.0, Leg.SPARSE: 0.0, Leg.COLBERT: -1.0}
@@ -43,8 +54,8 @@ def method(name: str) -> Callable[[Method], Method]:
     return register
 
 
-def fuse(legs: Mapping[Leg, LegScores], fusion: Fusion, also: Iterable[str] = ()) -> list[tuple[str, float]]:
-    """Chunk ids with their fused scores, best first; empty where no leg with a weight lists anything.
+def fuse(legs: Mapping[Leg, LegScores], fusion: Fusion, also: Iterable[str] = ()) -> list[Fused]:
+    """Chunks with their fused scores, best first; empty where no leg with a weight lists anything.
 
     `also` are chunks that no such leg may list: they count as the worst of those that are listed. Raises
     `InvalidRequest` for a method that is not registered.
@@ -54,35 +65,40 @@ def fuse(legs: Mapping[Leg, LegScores], fusion: Fusion, also: Iterable[str] = ()
             f"No fusion method is called {fusion.method!r}.", hint=f"Choose one of {', '.join(METHODS)}."
         )
     used = {leg: legs[leg] for leg in Leg if legs.get(leg) and fusion.weight(leg) > 0}
-    scores = METHODS[fusion.method](used, fusion) if used else {}
-    if scores:
-        worst = min(scores.values())
-        scores = dict.fromkeys(also, worst) | scores
-    return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+    shares = METHODS[fusion.method](used, fusion) if used else {}
+    found = [Fused(chunk, _total(brought, fusion.method), brought) for chunk, brought in shares.items()]
+    if found:
+        worst = min(one.score for one in found)
+        found += [Fused(chunk, worst, {}) for chunk in also if chunk not in shares]
+    return sorted(found, key=lambda one: (-one.score, one.chunk_id))
+
+
+def _total(shares: Shares, method: str) -> float:
+    return max(shares.values()) if method == "max" else sum(shares.values(), 0.0)
 
 
 @method("rrf")
-def rrf(legs: Mapping[Leg, LegScores], fusion: Fusion) -> dict[str, float]:
+def rrf(legs: Mapping[Leg, LegScores], fusion: Fusion) -> dict[str, Shares]:
     """Reciprocal rank fusion: Σ weight / (k + rank), ranks from 1, over the legs that rank the chunk.
 
     Cormack, Clarke, Büttcher, SIGIR 2009 (k = 60), with a weight per leg.
     """
-    scores = dict.fromkeys(_ids(legs), 0.0)
+    shares: dict[str, Shares] = {chunk: {} for chunk in _ids(legs)}
     for leg, listed in legs.items():
         for chunk, found in listed.items():
             if found.rank is not None:
-                scores[chunk] += fusion.weight(leg) / (fusion.k + found.rank)
-    return scores
+                shares[chunk][leg] = fusion.weight(leg) / (fusion.k + found.rank)
+    return shares
 
 
 @method("weighted")
-def weighted(legs: Mapping[Leg, LegScores], fusion: Fusion) -> dict[str, float]:
+def weighted(legs: Mapping[Leg, LegScores], fusion: Fusion) -> dict[str, Shares]:
     """Σ weight · normalised score / Σ weight."""
     return _combine(legs, fusion, lambda leg, scores: _normalized(leg, scores, fusion.normalization))
 
 
 @method("dbsf")
-def dbsf(legs: Mapping[Leg, LegScores], fusion: Fusion) -> dict[str, float]:
+def dbsf(legs: Mapping[Leg, LegScores], fusion: Fusion) -> dict[str, Shares]:
     """Distribution-based score fusion: Σ weight · (s - (μ - 3σ)) / 6σ / Σ weight, clipped to [0, 1] per leg.
 
     Mazzeschi 2023; σ of the sample, as Qdrant has it. A chunk that the leg does not list counts 0.
@@ -100,29 +116,29 @@ def dbsf(legs: Mapping[Leg, LegScores], fusion: Fusion) -> dict[str, float]:
 
 
 @method("max")
-def best_leg(legs: Mapping[Leg, LegScores], fusion: Fusion) -> dict[str, float]:
+def best_leg(legs: Mapping[Leg, LegScores], fusion: Fusion) -> dict[str, Shares]:
     """max over the legs of weight · min-max-normalised score."""
-    fused = dict.fromkeys(_ids(legs), 0.0)
+    shares: dict[str, Shares] = {chunk: {} for chunk in _ids(legs)}
     for leg, listed in legs.items():
         normal, _ = _normalized(leg, _scores(listed), "minmax")
         for chunk, score in normal.items():
-            fused[chunk] = max(fused[chunk], fusion.weight(leg) * score)
-    return fused
+            shares[chunk][leg] = fusion.weight(leg) * score
+    return shares
 
 
 def _combine(
     legs: Mapping[Leg, LegScores],
     fusion: Fusion,
     normalize: Callable[[Leg, Mapping[str, float]], tuple[dict[str, float], float]],
-) -> dict[str, float]:
+) -> dict[str, Shares]:
     total = sum(fusion.weight(leg) for leg in legs)
-    fused = dict.fromkeys(_ids(legs), 0.0)
+    shares: dict[str, Shares] = {chunk: {} for chunk in _ids(legs)}
     for leg, listed in legs.items():
         normal, missing = normalize(leg, _scores(listed))
         weight = fusion.weight(leg)
-        for chunk in fused:
-            fused[chunk] += weight * normal.get(chunk, missing) / total
-    return fused
+        for chunk, brought in shares.items():
+            brought[leg] = weight * normal.get(chunk, missing) / total
+    return shares
 
 
 def _normalized(leg: Leg, scores: Mapping[str, float], how: str) -> tuple[dict[str, float], float]:

@@ -217,7 +217,7 @@ class _Search:
         if not far or not len(self.query.colbert):
             return {}
         payloads, scores = self._payloads(far), {}
-        hits = [self._hit(candidate, payloads, 0.0, {Leg.COLBERT: LegScore(0.0, None)}) for candidate in far]
+        hits = [self._hit(Ranked(each, 0.0, {Leg.COLBERT: LegScore(0.0, None)}, {}), payloads) for each in far]
         for hit, stored in zip(hits, self.parts.vectors(self.place[0], hits), strict=True):
             if stored.colbert is not None:
                 ends = np.array([0, len(stored.colbert)])
@@ -242,16 +242,10 @@ class _Search:
 
     def _load(self, top: Sequence[Ranked]) -> tuple[Hit, ...]:
         payloads = self._payloads([ranked.candidate for ranked in top])
-        return tuple(self._hit(ranked.candidate, payloads, ranked.score, ranked.legs) for ranked in top)
+        return tuple(self._hit(ranked, payloads) for ranked in top)
 
-    def _hit(
-        self,
-        candidate: Candidate,
-        payloads: Mapping[str, Mapping[str, Any]],
-        score: float,
-        legs: Mapping[Leg, LegScore],
-    ) -> Hit:
-        point = self._point(candidate)
+    def _hit(self, ranked: Ranked, payloads: Mapping[str, Mapping[str, Any]]) -> Hit:
+        point, legs = self._point(ranked.candidate), ranked.legs
         stored = payloads.get(point.id)
         if stored is None:
             raise replaced(point.payload["object_id"], point.payload["generation"])
@@ -264,7 +258,8 @@ class _Search:
             source_url=stored["source_url"],
             metadata=metadata_of(stored),
             committed_at=stored["committed_at"],
-            score=score,
+            score=ranked.score,
+            shares=ranked.shares,
             dense=legs.get(Leg.DENSE),
             sparse=legs.get(Leg.SPARSE),
             colbert=legs.get(Leg.COLBERT),

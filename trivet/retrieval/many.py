@@ -15,7 +15,7 @@ from trivet.retrieval.paging import Scored, page
 
 MOST_QUERIES = 16
 #: RRF's constant, as Cormack, Clarke and Büttcher, SIGIR 2009, have it.
-_K = 60.0
+K = 60.0
 #: `SearchRequest.top_k` takes no more.
 _MOST_HITS = 1000
 
@@ -66,10 +66,10 @@ def _fused(results: Sequence[SearchResult], weights: Sequence[float]) -> list[Hi
     best: dict[str, tuple[int, Hit]] = {}
     for number, (result, weight) in enumerate(zip(results, weights, strict=True)):
         for rank, hit in enumerate(result.hits, 1):
-            scores[hit.chunk_id] = scores.get(hit.chunk_id, 0.0) + weight / (_K + rank)
+            scores[hit.chunk_id] = scores.get(hit.chunk_id, 0.0) + weight / (K + rank)
             if hit.chunk_id not in best or rank < best[hit.chunk_id][0]:
                 best[hit.chunk_id] = (rank, replace(hit, query=number))
-    hits = (replace(hit, score=scores[key]) for key, (_, hit) in best.items())
+    hits = (replace(hit, score=scores[key], shares={}) for key, (_, hit) in best.items())
     return sorted(hits, key=lambda hit: (-hit.score, hit.chunk_id))
 
 

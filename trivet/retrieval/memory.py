@@ -23,7 +23,7 @@ from trivet.retrieval import (
 )
 from trivet.retrieval.extras import with_extras
 from trivet.retrieval.filters import chunk_matches, object_matches
-from trivet.retrieval.fusion import fuse
+from trivet.retrieval.fusion import Fused, fuse
 from trivet.retrieval.paging import Scored, page
 from trivet.retrieval.ranking import rerank_depth
 from trivet.retrieval.scores import colbert_scores, dense_scores, sparse_scores
@@ -91,10 +91,12 @@ class MemoryRetriever:
             leg: {key: LegScore(row.scores[leg], None) for key, row in rows.items() if leg in row.scores} for leg in Leg
         }
         ranking, reranked = _rank(scores, request)
-        found = page(
-            ranking, request, lambda ranked: Scored(rows[ranked[0]].generation.manifest.object_id, ranked[1], ranked[2])
-        )
-        hits = tuple(_hit(rows[key], score, legs) for key, score, legs in found.items)
+
+        def scored(one: tuple[Fused, dict[Leg, LegScore]]) -> Scored:
+            return Scored(rows[one[0].chunk_id].generation.manifest.object_id, one[0].score, one[1])
+
+        found = page(ranking, request, scored)
+        hits = tuple(_hit(rows[fused.chunk_id], fused, legs) for fused, legs in found.items)
         others = len(matching) - len(searched)
         return SearchResult(
             with_extras(self, namespace, hits, request),
@@ -173,8 +175,8 @@ def _rows(generation: _Generation, query: QueryLegs, filters: Filters) -> Iterat
 
 def _rank(
     scores: dict[Leg, dict[str, LegScore]], request: SearchRequest
-) -> tuple[list[tuple[str, float, dict[Leg, LegScore]]], int]:
-    """The whole ranking with fused score and leg scores, and how many candidates have a MaxSim score."""
+) -> tuple[list[tuple[Fused, dict[Leg, LegScore]]], int]:
+    """The whole ranking with fused and leg scores, and how many candidates have a MaxSim score."""
     limit = max(request.candidates, request.top_k)
     candidates: set[str] = set()
     for leg in (Leg.DENSE, Leg.SPARSE):
@@ -185,7 +187,7 @@ def _rank(
     first = {
         leg: {key: scores[leg][key] for key in candidates if key in scores[leg]} for leg in (Leg.DENSE, Leg.SPARSE)
     }
-    ordered = [key for key, _ in fuse(first, request.fusion)]
+    ordered = [found.chunk_id for found in fuse(first, request.fusion)]
     depth = rerank_depth(request)
     kept = set(ordered[:depth] if depth else ordered)
     last = {leg: {key: found for key, found in listed.items() if key in kept} for leg, listed in first.items()}
@@ -194,7 +196,8 @@ def _rank(
         last[Leg.COLBERT] = {key: LegScore(maxsim[key].score, rank) for rank, key in enumerate(_order(maxsim), 1)}
     fused = fuse(last, request.final_fusion if last.get(Leg.COLBERT) else request.fusion, kept)
     ranking = [
-        (key, score, {leg: listed[key] for leg, listed in last.items() if key in listed}) for key, score in fused
+        (found, {leg: listed[found.chunk_id] for leg, listed in last.items() if found.chunk_id in listed})
+        for found in fused
     ]
     return ranking, len(last.get(Leg.COLBERT, {}))
 
@@ -203,7 +206,7 @@ def _order(listed: dict[str, LegScore]) -> list[str]:
     return sorted(listed, key=lambda key: (-listed[key].score, key))
 
 
-def _hit(row: _Row, score: float, legs: dict[Leg, LegScore]) -> Hit:
+def _hit(row: _Row, fused: Fused, legs: dict[Leg, LegScore]) -> Hit:
     chunk, manifest = row.chunk, row.generation.manifest
     return Hit(
         chunk_id=chunk.chunk_id,
@@ -223,7 +226,8 @@ def _hit(row: _Row, score: float, legs: dict[Leg, LegScore]) -> Hit:
         source_url=manifest.source_url,
         metadata=dict(manifest.metadata),
         committed_at=manifest.created_at,
-        score=score,
+        score=fused.score,
+        shares=fused.shares,
         dense=legs.get(Leg.DENSE),
         sparse=legs.get(Leg.SPARSE),
         colbert=legs.get(Leg.COLBERT),

@@ -45,6 +45,8 @@ class Ranked:
     candidate: Candidate
     score: float
     legs: Mapping[Leg, LegScore]
+    #: What each leg brings to the score.
+    shares: Mapping[str, float]
 
 
 class Made:
@@ -135,7 +137,7 @@ class Ranking:
                 for key, candidate in self._candidates.items()
                 if (score := candidate.dense if leg == Leg.DENSE else candidate.sparse) is not None
             }
-        return [self._candidates[key] for key, _ in fuse(self._scores, self._request.fusion)]
+        return [self._candidates[found.chunk_id] for found in fuse(self._scores, self._request.fusion)]
 
     def final(self, kept: Sequence[Candidate], colbert: Mapping[str, float]) -> list[Ranked]:
         """`kept` (candidates of the first stage) in their last order, all legs fused.
@@ -149,8 +151,13 @@ class Ranking:
         scores[Leg.COLBERT] = {key: LegScore(score, rank) for rank, (key, score) in enumerate(order, 1)}
         fusion = self._request.final_fusion if colbert else self._request.fusion
         return [
-            Ranked(self._candidates[key], score, {leg: listed[key] for leg, listed in scores.items() if key in listed})
-            for key, score in fuse(scores, fusion, keys)
+            Ranked(
+                self._candidates[key],
+                score,
+                {leg: listed[key] for leg, listed in scores.items() if key in listed},
+                shares,
+            )
+            for key, score, shares in fuse(scores, fusion, keys)
         ]
 
 

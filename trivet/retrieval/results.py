@@ -95,6 +95,9 @@ class Hit:
     committed_at: str
     #: The fused score: it orders the hits of one search, and means nothing between searches (see `Fusion.absolute`).
     score: float
+    #: What each leg brings to `score`, whose sum it is (of the method max: the largest). Empty where no leg that counts
+    #: lists the chunk, and for several queries, which are fused by rank.
+    shares: Mapping[str, float]
     #: None where the leg has no score: not stored, or not among those that were reranked.
     dense: LegScore | None
     sparse: LegScore | None
