@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     encoder_backend: str = "auto"
     #: Tokens of one forward pass; 0 means what is fast on the device.
     forward_tokens: int = Field(0, ge=0)
-    #: Tokens that an embed worker leases at once; 0 means those of eight forward passes.
+    #: Tokens that an embed worker leases at once; 0 means those of eight forward passes on a GPU, of two on a CPU.
     claim_tokens: int = Field(0, ge=0)
     #: Threads of one encoder process; 0 means all cores. More than a process could start would end it: OpenMP
     #: knows no other way.
