@@ -235,9 +235,13 @@ class _Purge:
         noted |= {stored.key: f"records {stored.size}" for stored in records}
         fault("purge.before_note")
         self.holding.note_keys(self.asked.id, noted)
+        # A plan's seal goes before its shards: whoever finds it takes them for complete.
+        seals = [key for key in noted if key.endswith("/plan.json")]
+        others = [key for key in noted if not key.endswith("/plan.json")]
         with ThreadPoolExecutor(self.settings.io_threads, "trivet-purge") as pool:
-            for _ in in_order(pool, self._delete, noted, 4 * self.settings.io_threads):
-                pass
+            for keys in (seals, others):
+                for _ in in_order(pool, self._delete, keys, 4 * self.settings.io_threads):
+                    pass
         self.store.abort_uploads(folder, self.clock.now())
         fault("purge.before_count")
         self.holding.count_keys(self.asked.id)

@@ -57,8 +57,8 @@ def collect(
     `StoreUnavailable` and `StoreForbidden`; what raises one has removed nothing that is needed.
     """
     ledger, store = ledger or _ledger(settings), store or open_store(settings)
-    check_mark(settings, ledger, store)
-    work = Collecting(settings, ledger, store, clock or SystemClock(), dry_run, stopping, worker_name())
+    mark = check_mark(settings, ledger, store)
+    work = Collecting(settings, ledger, store, clock or SystemClock(), dry_run, stopping, worker_name(), mark)
     if dry_run:
         _round(work)
     else:
@@ -107,7 +107,8 @@ def _refresh(work: Collecting, layout: Layout) -> None:
     if held is not None and (found is None or found[0] != held):
         put_collection(work.store, layout, work.ledger)
     elif held is None and found is not None and found[1].modified <= work.now - work.settings.gc_grace_hours * 3600:
-        # It was removed, and a rebuild must not bring it back.
+        # It was removed, and a rebuild must not bring it back; asked of the ledger that the round began with.
+        work.keep_turn()
         work.store.delete(key)
 
 

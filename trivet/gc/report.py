@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from trivet.clock import Clock
 from trivet.ledger.redis import RedisLedger
 from trivet.ledger.redis_turns import not_our_turn
+from trivet.rebuild.marks import check_still
 from trivet.settings import Settings
 from trivet.stores import ObjectStore
 
@@ -52,6 +53,8 @@ class Collecting:
     stopping: Callable[[], bool]
     #: Who has the turn: one process at a time removes.
     owner: str
+    #: Of the ledger, as the round began.
+    mark: str
     counts: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -60,9 +63,16 @@ class Collecting:
         return self.clock.now()
 
     def take_turn(self) -> None:
-        """Raise `TransientError` where another process has it. One that has lapsed begins anew: nothing is shut yet."""
-        if not self.dry_run and not self.ledger.take_turn("gc_turn", self.owner):
+        """Raise `TransientError` where another process has it. One that has lapsed begins anew: nothing is shut yet.
+
+        Raises `WrongLedger` where the ledger is not the one that the round began with: an empty one gives its turn to
+        anybody, and says that nobody needs anything. One that is wiped later has forgotten the turn (`keep_turn`).
+        """
+        if self.dry_run:
+            return
+        if not self.ledger.take_turn("gc_turn", self.owner):
             raise not_our_turn()
+        check_still(self.ledger, self.mark)
 
     def keep_turn(self) -> None:
         """Raise `TransientError` where the turn is no longer this process', since it was silent for long."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from trivet.ledger import NewTask, Restored
@@ -153,6 +154,12 @@ class RedisRestoring(RedisTurns):
             if len(ids) < _PAGE:
                 return
             offset += _PAGE
+
+    def sources(self, namespace: str) -> Iterator[str]:
+        """The URLs, without queries, of all tasks of a namespace that the ledger knows."""
+        ids = self._client.zscan_iter(self._key("tasks", namespace), count=_PAGE)
+        while page := self._do(lambda: [str(name) for name, _ in islice(ids, _PAGE)]):
+            yield from (str(url) for (url,) in self._rows(page, "url") if url)
 
     def mark(self) -> str:
         """What tells this ledger from others; empty where it has never been said."""

@@ -28,20 +28,26 @@ class Mark(Frozen):
     mark: str
 
 
-def check_mark(settings: Settings, ledger: RedisRestoring, store: ObjectStore) -> None:
-    """Raise `WrongLedger` unless ledger and bucket bear the same mark; where neither has one, both get it.
+def check_mark(settings: Settings, ledger: RedisRestoring, store: ObjectStore) -> str:
+    """The mark that ledger and bucket bear; where neither has one, both get it. Raises `WrongLedger` where they differ.
 
     An empty ledger beside a bucket with something in it is refused also where no mark was ever set.
     """
     there, here = _read(settings, store), ledger.mark()
     if there and here == there:
-        return
+        return there
     where = f"Redis with prefix {settings.redis_prefix!r} and S3 under {top(settings) or '/'!r}"
     if there:
         raise WrongLedger(f"{where} do not belong together, or the ledger was wiped.", hint=_HINT)
     if ledger.empty() and any(True for layout in layouts(settings, store) for _ in store.list(f"{layout.root}/")):
         raise WrongLedger(f"{where} do not fit: the ledger is empty and S3 is not.", hint=_HINT)
-    _agree(settings, ledger, store, lambda: here or secrets.token_hex(16))
+    return _agree(settings, ledger, store, lambda: here or secrets.token_hex(16))
+
+
+def check_still(ledger: RedisRestoring, mark: str) -> None:
+    """Raise `WrongLedger` where the ledger bears this mark no more: it was wiped while somebody worked by it."""
+    if ledger.mark() != mark:
+        raise WrongLedger("The ledger was wiped or replaced meanwhile.", hint=_HINT)
 
 
 def adopt_mark(settings: Settings, ledger: RedisRestoring, store: ObjectStore) -> None:
@@ -49,7 +55,7 @@ def adopt_mark(settings: Settings, ledger: RedisRestoring, store: ObjectStore) -
     _agree(settings, ledger, store, lambda: ledger.mark() or secrets.token_hex(16))
 
 
-def _agree(settings: Settings, ledger: RedisRestoring, store: ObjectStore, make: Callable[[], str]) -> None:
+def _agree(settings: Settings, ledger: RedisRestoring, store: ObjectStore, make: Callable[[], str]) -> str:
     mark = _read(settings, store)
     if not mark:
         mark = make()
@@ -61,6 +67,7 @@ def _agree(settings: Settings, ledger: RedisRestoring, store: ObjectStore, make:
             mark = _read(settings, store)
     fault("mark.before_ledger")
     ledger.set_mark(mark)
+    return mark
 
 
 def _read(settings: Settings, store: ObjectStore) -> str:

@@ -84,6 +84,8 @@ def build_plan(
         raw_key=layout.raw(lease.object_id, source.sha256) if ctx.settings.keep_raw else "",
         metadata=document.metadata,
     )
+    # Of a task that was cancelled, and whose object was purged, the first shards may be gone.
+    ctx.keeper.check(lease)
     sealed, _ = seal_plan(ctx.store, layout, plan)
     return sealed
 
