@@ -61,8 +61,9 @@ overhead: .venv/.dev ## An empty task through the ledger against an empty task t
 ledger-scale: .venv/.dev ## A million tasks in the ledger: bytes per task, claim and sweep against a thousand (5 min)
 	@.venv/bin/python -m infra.bench.ledger_scale
 
-soak: .venv/.dev model ## Half an hour of mixed load: the memory of every process must stay flat
+soak: .venv/.dev model ## Half an hour of mixed load, and another with the encoder's twin: the memory of every process must stay flat
 	@.venv/bin/python -m infra.bench.soak --minutes $(or $(MINUTES),30)
+	@.venv/bin/python -m infra.bench.soak --minutes $(or $(MINUTES),30) --fake --rate 30
 
 big: .venv/.dev model ## 200 small objects beside one of 1,000 pages, with the embedded model
 	@.venv/bin/python -m pytest -q -s -n0 -m long tests/integration/test_small_beside_big.py --real-model $(MODEL)

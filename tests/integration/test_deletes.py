@@ -413,7 +413,7 @@ def test_a_process_of_the_role_gc_purges_and_another_goes_on_where_it_was_killed
     with fleet(d.settings) as workers:
         dying = workers.start("gc", "--roles", "gc", faults=f"purge.after_remove:kill:3:{tmp_path / 'struck'}")
         asked = request_purge(d.settings, d.store, "default", "docs", "a")
-        dying.wait(timeout=60)
+        dying.wait(timeout=120)
         assert d.ledger.object_busy("default", "docs", "a")
         # What half a minute of silence does.
         d.ledger._client.delete(f"{d.settings.redis_prefix}purge_turn")
