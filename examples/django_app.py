@@ -1,8 +1,8 @@
 """A Django site in one file that takes documents in, through Trivet's HTTP API.
 
-TRIVET_API=http://127.0.0.1:8000 python examples/django_app.py runserver --noreload 9000
+INGEST_API=http://127.0.0.1:8000 python examples/django_app.py runserver --noreload 9000
 
-curl -d url=https://example.com/report.pdf localhost:9000/documents
+curl -d url=https://www.example.com/ localhost:9000/documents
 curl localhost:9000/documents/TASK_ID
 """
 
@@ -35,7 +35,7 @@ settings.configure(
 @cache
 def trivet() -> Trivet:
     """One client per process."""
-    client = Trivet(os.environ.get("TRIVET_API", "http://127.0.0.1:8000"), api_key=os.environ.get("TRIVET_API_KEY"))
+    client = Trivet(os.environ.get("INGEST_API", "http://127.0.0.1:8000"), api_key=os.environ.get("INGEST_API_KEY"))
     client.create_collection(COLLECTION, exist_ok=True)
     return client
 

@@ -1,8 +1,8 @@
-"""A FastAPI app that takes documents in and searches them, through Trivet's HTTP API.
+"""A FastAPI app that takes documents in and says what became of them, through Trivet's HTTP API.
 
-TRIVET_API=http://127.0.0.1:8000 uvicorn examples.fastapi_app:app --port 9000
+INGEST_API=http://127.0.0.1:8000 uvicorn examples.fastapi_app:app --port 9000
 
-curl -d '{"url": "https://example.com/report.pdf"}' -H 'Content-Type: application/json' localhost:9000/documents
+curl -d '{"url": "https://www.example.com/"}' -H 'Content-Type: application/json' localhost:9000/documents
 curl localhost:9000/documents/TASK_ID
 """
 
@@ -24,8 +24,8 @@ COLLECTION = "fastapi-example"
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """One client for the life of the app."""
-    address = os.environ.get("TRIVET_API", "http://127.0.0.1:8000")
-    async with AsyncTrivet(address, api_key=os.environ.get("TRIVET_API_KEY")) as trivet:
+    address = os.environ.get("INGEST_API", "http://127.0.0.1:8000")
+    async with AsyncTrivet(address, api_key=os.environ.get("INGEST_API_KEY")) as trivet:
         await trivet.create_collection(COLLECTION, exist_ok=True)
         app.state.trivet = trivet
         yield

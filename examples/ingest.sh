@@ -1,8 +1,8 @@
 #!/bin/sh
 # Ingest a URL and search it, with curl alone: examples/ingest.sh URL QUERY
-# TRIVET_API is the API's address, TRIVET_API_KEY its key, if it has one.
+# INGEST_API is the API's address, INGEST_API_KEY its key, if it has one.
 set -eu
-api=${TRIVET_API:-http://127.0.0.1:8000}/v1
+api=${INGEST_API:-http://127.0.0.1:8000}/v1
 source=$1
 query=$2
 
@@ -10,7 +10,7 @@ call() { # call METHOD PATH [BODY]
     method=$1 path=$2
     shift 2
     curl --silent --show-error --fail-with-body --request "$method" "$api$path" \
-        --header 'Content-Type: application/json' ${TRIVET_API_KEY:+--header "Authorization: Bearer $TRIVET_API_KEY"} \
+        --header 'Content-Type: application/json' ${INGEST_API_KEY:+--header "Authorization: Bearer $INGEST_API_KEY"} \
         --header 'Prefer: wait=60' ${1:+--data "$1"}
 }
 

@@ -31,7 +31,7 @@ def page(source: Server) -> str:
 @contextmanager
 def started(api: Api, *command: str) -> Iterator[None]:
     """A program of this repository, with the API's address, until the block ends."""
-    environment = {**os.environ, "TRIVET_API": api.url, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "INGEST_API": api.url, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment) as process:
         try:
             yield
@@ -78,7 +78,7 @@ def test_a_web_app_takes_a_document_in_and_says_what_became_of_it(
 def test_a_shell_ingests_and_searches_with_curl_alone(running: Api, page: str) -> None:
     done = subprocess.run(
         [ROOT / "examples" / "ingest.sh", page, "web app"],
-        env={**os.environ, "TRIVET_API": running.url},
+        env={**os.environ, "INGEST_API": running.url},
         capture_output=True,
         text=True,
         timeout=120,
