@@ -3,8 +3,8 @@
 python -m infra.bench.soak [--minutes 30] [--rate 2] [--fake] [--markdown FILE]
 
 Everything that `trivet up` starts runs, with the embedded model, or with the encoder's twin: `--fake`, where many times
-as many documents come through and the index is put in order many times, not twice, so its process is judged there. New
-documents of several kinds, documents ingested again, broken links, cancels, retries, pauses and deletes come in at a
+as many documents come through and the index is put in order many times, not twice, so its process is judged there, and
+the others without. New documents of several kinds, documents ingested again, broken links, cancels, retries, pauses and deletes come in at a
 steady rate, and finished tasks leave after a minute, so that what stays is what leaks. Exit status 1 where a process
 grew; less than 25 minutes judge nothing.
 """
@@ -166,8 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             samples = _run(here, load, options.minutes * 60, options.rate)
             states = client.backlog()["states"]
     text, grown = table(samples, options.minutes)
-    if not options.fake:
-        grown = [name for name in grown if name not in _JUDGED_WITH_THE_TWIN]
+    grown = [name for name in grown if (name in _JUDGED_WITH_THE_TWIN) is options.fake]
     text += f"\n\nDone: {dict(load.done)}. Left in the ledger: {states}."
     print(text)  # noqa: T201 - a command's output
     if options.markdown:
