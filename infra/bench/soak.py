@@ -5,8 +5,8 @@ python -m infra.bench.soak [--minutes 30] [--rate 2] [--fake] [--markdown FILE]
 Everything that `trivet up` starts runs, with the embedded model, or with the encoder's twin: `--fake`, where many times
 as many documents come through and the index is put in order many times, not twice, so its process is judged there, and
 the others without. New documents of several kinds, documents ingested again, broken links, cancels, retries, pauses and
-deletes come in at a steady rate, and finished tasks leave after a minute, so that what stays is what leaks. Exit status 1
-where a process grew; less than 25 minutes judge nothing.
+deletes come in at a steady rate, and finished tasks leave after a minute, so that what stays is what leaks. Exit status
+1 where a process grew; less than 25 minutes judge nothing.
 """
 
 from __future__ import annotations
