@@ -8,10 +8,11 @@ tasks can start; a purge waits for those that have. Killed anywhere, it is gone 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Literal
 
@@ -25,7 +26,7 @@ from trivet.faults import fault
 from trivet.ids import check_name, check_object_id
 from trivet.ledger.redis_holding import RedisHolding, new_id
 from trivet.ledger.redis_restoring import RedisRestoring
-from trivet.rebuild.marks import check_mark
+from trivet.rebuild.marks import check_mark, check_still
 from trivet.retrieval.visible import in_order, listed_objects
 from trivet.settings import Settings
 from trivet.stages.context import worker_name
@@ -127,7 +128,7 @@ def run_purges(
     ids = holding.open_purges()
     if not ids:
         return []
-    check_mark(settings, ledger, store)
+    mark = check_mark(settings, ledger, store)
     me = worker_name()
     if not holding.take_turn("purge_turn", me):
         return []
@@ -136,7 +137,8 @@ def run_purges(
         for purge_id in ids:
             asked = holding.purge(purge_id, PurgeReceipt)
             if asked is not None and asked.state == "waiting":
-                done = _Purge(settings, holding, store, asked, me, clock or SystemClock()).run()
+                still = partial(check_still, ledger, mark)
+                done = _Purge(settings, holding, store, asked, me, clock or SystemClock(), still).run()
                 ended += [done] if done.state != "waiting" else []
     finally:
         holding.end_turn("purge_turn", me)
@@ -151,6 +153,8 @@ class _Purge:
     asked: PurgeReceipt
     me: str
     clock: Clock
+    #: Raises `WrongLedger` where the ledger was wiped since the purge began.
+    still: Callable[[], None]
     #: Objects that were left, and why.
     left: dict[str, str] = field(default_factory=dict)
 
@@ -167,6 +171,8 @@ class _Purge:
         for object_id in chain(shut, asked):
             if not self.holding.take_turn("purge_turn", self.me):
                 return self.asked
+            # An empty ledger gives its turn to anybody, and says that no task of the object is active.
+            self.still()
             self._object(object_id, records.pop(object_id, []))
         self.holding.count_keys(self.asked.id)
         fault("purge.before_receipt")

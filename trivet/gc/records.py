@@ -78,9 +78,12 @@ def _committed(work: Collecting, layout: Layout, stored: Stored) -> bool:
 def _remove(work: Collecting, one: _Recorded, kind: str) -> None:
     if not work.dry_run:
         fault("gc.before_record")
+        work.take_turn()
         # It may have been retried since the page was read, and have a new record under the same name.
         if work.ledger.states([one.task_id]).get(one.task_id) != one.state:
             return
+        # A ledger that was wiped knows none of them.
+        work.keep_turn()
         work.store.delete(one.stored.key)
     work.counts[kind] += 1
     work.counts["keys"] += 1
