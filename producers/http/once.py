@@ -45,13 +45,13 @@ def key_of(request: Request) -> str:
 def new_id(request: Request, prefix: str, digits: int, *parts: str) -> str:
     """An id with so many hex digits.
 
-    Under an idempotency key it is a function of that key, so that a create which died before it could answer finds
-    what it has made; `parts` tell several ids of one request apart.
+    Under an idempotency key the same request has the same id again for as long as its answer would be kept, so that a
+    create which died before it could answer finds what it has made; `parts` tell several ids of one request apart.
     """
-    key = key_of(request)
-    if not key:
+    seed = getattr(request.state, "seed", "")
+    if not seed:
         return f"{prefix}_{secrets.token_hex(-(-digits // 2))[:digits]}"
-    return f"{prefix}_{digest([caller(request).namespace, request.url.path, key, prefix, *parts], digits)}"
+    return f"{prefix}_{digest([seed, prefix, *parts], digits)}"
 
 
 async def answered_once(request: Request, handler: Handler) -> Response:
@@ -74,12 +74,16 @@ async def answered_once(request: Request, handler: Handler) -> Response:
     if found.outcome is Outcome.ANSWERED:
         kept = json.loads(found.answer)
         return Response(kept["body"], kept["status"], {"Idempotency-Replayed": "true"}, media_type=kept["media_type"])
+    kept_seconds = context.settings.idempotency_hours * 3600
     answered = False
     try:
+        # Another caller's key of the same letters, and the same one when this answer is long gone, are other requests.
+        request.state.seed = await run_in_threadpool(
+            resources.seed, who.namespace, "/".join(reservation[1:]), seconds=kept_seconds
+        )
         async with _held(partial(resources.renew, *reservation, seconds=seconds), seconds / _RENEWALS):
             response = await handler(request)
         if response.status_code in _OK and hasattr(response, "body"):
-            kept_seconds = context.settings.idempotency_hours * 3600
             await run_in_threadpool(resources.answer, *reservation, _kept(response), seconds=kept_seconds)
             answered = True
         return response

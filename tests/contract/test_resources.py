@@ -177,6 +177,15 @@ class TestAnIdempotencyKey:
         home.renew("ns", "k", "print", seconds=DAY)
         assert home.reserve("ns", "k", "other", seconds=DAY).outcome is Outcome.OURS
 
+    def test_has_one_seed_for_all_who_ask_until_it_runs_out(self, home: Resources) -> None:
+        first = home.seed("ns", "k", seconds=0.3)
+        assert len(first) == 32
+        assert home.seed("ns", "k", seconds=DAY) == first
+        assert home.seed("ns", "other", seconds=DAY) != first
+        assert home.seed("another", "k", seconds=DAY) != first
+        SystemClock().sleep(0.4)
+        assert home.seed("ns", "k", seconds=DAY) != first
+
     def test_is_taken_once_by_many_at_the_same_time(self, home: Resources) -> None:
         outcomes: list[Outcome] = []
         at_once(lambda _: outcomes.append(home.reserve("ns", "k", "print", seconds=DAY).outcome), 12)

@@ -84,6 +84,19 @@ def test_no_request_reaches_another_tenants_objects(guarded: Guarded, alice: Ten
         assert guarded.ask("GET", filled(path, alice.ids), alice.key).status_code == 200, path
 
 
+def test_two_keys_of_one_namespace_may_use_the_same_idempotency_key(guarded: Guarded, alice: Tenant) -> None:
+    objects = f"/v1/buckets/{alice.ids['bucket_identifier']}/objects"
+    texts = ("of the first", "of the second")
+    ids = []
+    for text, key in zip(texts, (alice.key, guarded.key(alice.namespace, "ingest", "read")), strict=True):
+        body = {"blobs": [{"data": text, "property": text}]}
+        made = guarded.ask("POST", objects, key, body, headers={"Idempotency-Key": "1"})
+        assert made.is_success, made.text
+        ids.append(made.json()["object_id"])
+        assert made.json()["blobs"][0]["property"] == text
+    assert len(set(ids)) == 2
+
+
 def test_anothers_object_and_none_at_all_are_answered_alike(guarded: Guarded, alice: Tenant, mallory: Tenant) -> None:
     for path, name in (
         ("/v1/buckets/{}", "bucket_identifier"),

@@ -103,6 +103,10 @@ class Resources(Protocol):
         """Take an idempotency key for a request. What was not answered or released is free again after `seconds`."""
         ...
 
+    def seed(self, namespace: str, key: str, *, seconds: float) -> str:
+        """A random text, the same for whoever asks under this key within `seconds` of the first."""
+        ...
+
     def renew(self, namespace: str, key: str, fingerprint: str, *, seconds: float) -> None:
         """Hold a key that was reserved for so long from now on. One that another request has by now stays with that."""
         ...

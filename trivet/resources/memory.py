@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,8 @@ class MemoryResources:
     _links: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
     #: (namespace, key) → fingerprint, answer, and when it goes.
     _answers: dict[tuple[str, str], tuple[str, str | None, float]] = field(default_factory=dict)
+    #: (namespace, key) → text, and when it goes.
+    _seeds: dict[tuple[str, str], tuple[str, float]] = field(default_factory=dict)
     _number: int = 0
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -103,6 +106,15 @@ class MemoryResources:
             if held != fingerprint:
                 return Reserved(Outcome.CONFLICT)
             return Reserved(Outcome.BUSY) if answer is None else Reserved(Outcome.ANSWERED, answer)
+
+    def seed(self, namespace: str, key: str, *, seconds: float) -> str:
+        with self._lock:
+            now = self.clock.now()
+            found, until = self._seeds.get((namespace, key), ("", 0.0))
+            if until <= now:
+                found = secrets.token_hex(16)
+                self._seeds[namespace, key] = found, now + seconds
+            return found
 
     def renew(self, namespace: str, key: str, fingerprint: str, *, seconds: float) -> None:
         with self._lock:

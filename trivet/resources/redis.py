@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ class RedisResources(RedisReader):
 
     _package = "trivet.resources"
     _in_front = (("trivet.resources", "_resources"),)
-    _refused_when_full = frozenset({"answer", "create", "replace", "reserve"})
+    _refused_when_full = frozenset({"answer", "create", "replace", "reserve", "seed"})
 
     def _run(self, name: str, *arguments: Any, client: Any = None) -> Any:
         script = self._script(name)
@@ -78,6 +79,9 @@ class RedisResources(RedisReader):
     def reserve(self, namespace: str, key: str, fingerprint: str, *, seconds: float) -> Reserved:
         outcome, answer = self._run("reserve", namespace, key, fingerprint, int(seconds * 1000))
         return Reserved(Outcome(outcome), answer)
+
+    def seed(self, namespace: str, key: str, *, seconds: float) -> str:
+        return str(self._run("seed", namespace, key, secrets.token_hex(16), int(seconds * 1000)))
 
     def renew(self, namespace: str, key: str, fingerprint: str, *, seconds: float) -> None:
         self._run("renew", namespace, key, fingerprint, int(seconds * 1000))

@@ -116,6 +116,20 @@ class TestAnIdempotencyKey:
         assert api.made("/v1/collections/c/ingest", many, headers={**place, "Idempotency-Key": "order-2"}) == several
         assert len(api.get("/v1/tasks", headers=place).json()["results"]) == 6
 
+    def test_stands_for_a_new_request_once_its_answer_is_no_longer_kept(
+        self, settings_for: Callable[..., Settings], tmp_path: Path
+    ) -> None:
+        own = settings_for(tmp_path, "short", model_aliases={"BAAI/bge-m3": "fake"}, idempotency_hours=2 / 3600)
+        nightly = {"Idempotency-Key": "nightly"}
+        with serving(own) as api:
+            bucket = f"/v1/buckets/{api.made('/v1/buckets', BUCKET)['bucket_id']}/objects"
+            api.made("/v1/collections", {"collection_name": "c", "source": {"bucket_ids": [bucket.split("/")[3]]}})
+            for count in (1, 2):
+                api.made(bucket, {"blobs": [{"data": f"Text {count}."}]})
+                batch_id = api.made("/v1/collections/c/trigger", {}, headers=nightly)["batch_id"]
+                assert api.get(f"/v1/batches/{batch_id}").json()["progress"]["total"] == count
+                time.sleep(2.5)
+
     def test_of_a_form_holds_whatever_boundary_it_is_sent_with(self, api: Api, place: dict[str, str]) -> None:
         api.made("/v1/buckets", BUCKET, headers=place)
 
