@@ -26,6 +26,8 @@ MOST_OBJECTS = 50_000
 #: Tasks that are noted in one go.
 _PAGE = 200
 _REFUSED = "!"
+#: Whoever asks for it runs these again, one by one or together: a batch that has any may not have ended for good.
+_RETRYABLE = (TaskState.FAILED, TaskState.CANCELLED)
 _DONE = frozenset({TaskState.COMPLETED, TaskState.SKIPPED, TaskState.SUPERSEDED, TaskState.DELETED})
 
 
@@ -159,23 +161,22 @@ def standing(context: Context, namespace: str, batch_id: str, batch: KeptBatch) 
     """How a batch stands now."""
     if batch.submitted_at is None:
         return Standing(Status.DRAFT, {}, batch.object_count)
-    if batch.ended is not None:
-        return Standing(_status(Counter(batch.ended)), batch.ended, sum(batch.ended.values()))
+    ended = batch.ended and Standing(_status(Counter(batch.ended)), batch.ended, sum(batch.ended.values()))
+    if ended and not any(ended.counts.get(state) for state in _RETRYABLE):
+        return ended
     items = list(items_of(context, namespace, batch_id))
     task_ids = [item.task_id for item in items if item.task_id]
     states = context.ledger.states(task_ids)
     counts: Counter[str] = Counter(states.get(task_id, "unknown") for task_id in task_ids)
     counts["refused"] = len(items) - len(task_ids)
     counts = +counts
+    if ended and counts["unknown"] > ended.counts.get("unknown", 0):
+        # Their retention is over: what is kept says more.
+        return ended
     found = Standing(_status(counts), dict(counts), len(items))
-    if found.ended:
+    if found.ended and found != ended:
         shelf(context, namespace).change(batch_id, lambda value: value.model_copy(update={"ended": dict(counts)}))
     return found
-
-
-def forget_end(context: Context, namespace: str, batch_id: str) -> None:
-    """Some of its tasks run again."""
-    shelf(context, namespace).change(batch_id, lambda value: value.model_copy(update={"ended": None}))
 
 
 def _status(counts: Counter[str]) -> Status:

@@ -13,7 +13,7 @@ from producers.http.edge import access
 from producers.http.edge.scopes import scope_for
 from producers.http.naming import NAMESPACE, namespace_named
 from trivet.errors import TooManyRequests
-from trivet.keys import EVERY_NAMESPACE, ApiKey
+from trivet.keys import EVERY_NAMESPACE, ApiKey, Scope
 from trivet.resources.refusals import unknown_resource
 
 NAMESPACE_HEADER = "X-Namespace"
@@ -35,6 +35,10 @@ class Caller:
     sources_per_day: int = 0
     #: Whether every namespace is open to it, and not this one alone.
     everywhere: bool = True
+
+    def may(self, scope: Scope) -> bool:
+        """Whether it has the scope: for what a route asks for in some cases alone."""
+        return not self.scopes or scope in self.scopes or Scope.ADMIN in self.scopes
 
 
 def caller(request: Request) -> Caller:

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from producers.http.context import Context
 from producers.http.naming import collection_id
+from trivet.errors import InvalidRequest
 from trivet.extractors import by_extractor
+from trivet.ids import check_object_id
 from trivet.parts.reader import read_current, row_groups
 from trivet.resources.refusals import unknown_resource
 from trivet.stores.layout import Layout
@@ -73,9 +75,12 @@ def document_id(chunk_id: str, object_id: str) -> str:
 def object_of(identifier: str) -> tuple[str, str]:
     """(chunk id, object id). Raises `UnknownResource` for what is no document's id."""
     found = _ID.fullmatch(identifier)
-    if found is None:
-        raise unknown_resource("document", identifier)
-    return found[1], found[2]
+    try:
+        if found:
+            return found[1], check_object_id(found[2])
+    except InvalidRequest:
+        pass
+    raise unknown_resource("document", identifier)
 
 
 def of_manifest(
@@ -113,7 +118,7 @@ def one(context: Context, collection: Collection, identifier: str) -> DocumentAn
     """One document as it is visible now. Raises `UnknownResource`."""
     chunk_id, object_id = object_of(identifier)
     layout = Layout.of(context.settings, collection.namespace, collection.name)
-    manifest = read_current(context.store, layout, object_id) if "/" not in object_id else None
+    manifest = read_current(context.store, layout, object_id)
     if manifest is not None:
         wanted = document_id(chunk_id, object_id)
         for found in of_manifest(context, collection, manifest):

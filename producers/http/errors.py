@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from producers.http.edge.access import keys_are_asked_for
 from trivet import errors
 
 log = structlog.get_logger(__name__)
@@ -56,6 +57,14 @@ TYPES = {
     422: "ValidationError",
     429: "TooManyRequestsError",
 }
+#: Whose sentences name addresses and keys of this system; what whoever has an API key is told.
+_INSIDES: tuple[tuple[type[errors.TrivetError], str], ...] = (
+    (errors.LedgerUnavailable, "The ledger does not take the request."),
+    (errors.StoreUnavailable, "The object store does not answer."),
+    (errors.StoreForbidden, "The object store refuses the request."),
+    (errors.StoreUnconditional, "The object store refuses the request."),
+    (errors.StoreDamaged, "What is stored cannot be read."),
+)
 _RETRY_SECONDS = 5
 #: What is more than ever fits is refused for good, so far as a client waits.
 _LONGEST_WAIT = 86_400.0
@@ -114,12 +123,22 @@ def of_library(error: errors.TrivetError) -> JSONResponse:
     return answer(status, str(error), error.code, details=details, headers=headers)
 
 
+def _without_insides(error: errors.TrivetError) -> errors.TrivetError:
+    """The same error without addresses and keys of this system, which are the operator's alone."""
+    for kind, message in _INSIDES:
+        if isinstance(error, kind):
+            log.warning("request.failed", error=str(error))
+            return type(error)(message, hint="Whoever runs this API finds more in its log.")
+    return error
+
+
 def install(app: FastAPI, routes: Sequence[APIRoute]) -> None:
     """Have every error answered so; none leaves with a stack trace. `routes` are those of the app."""
 
     @app.exception_handler(errors.TrivetError)
-    async def _library(_request: Request, error: errors.TrivetError) -> JSONResponse:
-        return of_library(error)
+    async def _library(request: Request, error: errors.TrivetError) -> JSONResponse:
+        asked = keys_are_asked_for(request.app.state.context.settings)
+        return of_library(_without_insides(error) if asked else error)
 
     @app.exception_handler(RequestValidationError)
     async def _validation(_request: Request, error: RequestValidationError) -> JSONResponse:

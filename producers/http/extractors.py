@@ -57,7 +57,7 @@ class ExtractorRequest(BaseModel):
     input_mappings: dict[str, Any] | None = Field(
         None, description="Input of the extractor (`text`) → property of the object's blob."
     )
-    field_passthrough: list[Any] | None = None
+    field_passthrough: list[str | dict[str, Any]] | None = None
 
     @field_validator("parameters", "params")
     @classmethod
@@ -114,7 +114,7 @@ def pipeline_of(extractor: ExtractorRequest) -> tuple[Pipeline, tuple[str, ...]]
     chosen: dict[str, Any] = {name: asked.pop(name) for name in _OWN & asked.keys()}
     models = [asked.pop(name) for name in _MODEL if name in asked]
     if models:
-        chosen["model_id"] = models[0]
+        chosen["model_id"] = _model_id(models[0])
     chunking, notes = _chunking(asked)
     chosen.setdefault("chunking", chunking)
     for name, value in asked.items():
@@ -126,6 +126,13 @@ def pipeline_of(extractor: ExtractorRequest) -> tuple[Pipeline, tuple[str, ...]]
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InvalidRequest(f"Parameter {where} is wrong: {first['msg'].lower()}.") from None
+
+
+def _model_id(given: Any) -> Any:
+    """As it is given. Raises `InvalidRequest` for a path: who sends a request names a model, and no folder here."""
+    if isinstance(given, str) and (given.startswith(("/", "\\", "~")) or ".." in given.replace("\\", "/").split("/")):
+        raise InvalidRequest(f"The model id {given[:80]!r} is a path.", hint="Name a model, such as BAAI/bge-m3.")
+    return given
 
 
 def _chunking(asked: dict[str, Any]) -> tuple[Chunking, list[str]]:
@@ -185,7 +192,7 @@ def running_model(settings: Settings, pipeline: Pipeline) -> tuple[str, int | No
 
     try:
         identity = resolve(settings, pipeline.model_id, pipeline.revision).identity
-    except (ModelUnavailable, ModelInvalid, ImportError):
+    except (InvalidRequest, ModelUnavailable, ModelInvalid, ImportError):
         return pipeline.model_id, None
     return identity.name, pipeline.outputs.dense_dimensions or identity.dimensions
 

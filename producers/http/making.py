@@ -27,7 +27,7 @@ class ObjectRequest(BaseModel):
     metadata: dict[str, Any] = Field(default_factory=dict)
     key_prefix: str | None = Field(None, max_length=500)
     idempotency_key: str | None = Field(None, max_length=255)
-    skip_duplicates: StrictBool = False
+    skip_duplicates: StrictBool = Field(False, description="Has no effect: unchanged content is skipped in any case.")
 
 
 def make_object(

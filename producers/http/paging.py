@@ -55,18 +55,18 @@ def page_of(results: list[T], size: int, *, total: int | None = None, next_curso
     return Page(results=results, total_count=count, total=count, pagination=pagination)
 
 
+_InQuery = Annotated[int | None, Query(ge=1, le=MOST)]
+_CursorInQuery = Annotated[str | None, Query(max_length=500)]
+
+
 async def asked_in_query(
-    limit: Annotated[int, Query(ge=1, le=MOST)] = _USUAL, cursor: Annotated[str | None, Query(max_length=500)] = None
+    limit: _InQuery = None, page_size: _InQuery = None, cursor: _CursorInQuery = None
 ) -> PageRequest:
     """The page that a GET asks for."""
-    return PageRequest(limit=limit, cursor=cursor)
+    return PageRequest(limit=limit or page_size or _USUAL, cursor=cursor)
 
 
 PageQuery = Annotated[PageRequest, Depends(asked_in_query)]
-
-
-_InQuery = Annotated[int | None, Query(ge=1, le=MOST)]
-_CursorInQuery = Annotated[str | None, Query(max_length=500)]
 
 
 class QueryPage(BaseModel):

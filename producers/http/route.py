@@ -14,6 +14,8 @@ from producers.http.edge import reading
 from producers.http.once import KEY_HEADER, Handler, answered_once
 
 _OK = range(200, 300)
+#: Headers that an answer without its body has too.
+_KEPT = ("ETag", "Preference-Applied")
 
 
 class Guarded(APIRoute):
@@ -70,5 +72,6 @@ def _tagged(request: Request, response: Response) -> Response:
     response.headers["ETag"] = tag
     asked = [each.strip().removeprefix("W/") for each in request.headers.get("If-None-Match", "").split(",")]
     if tag in asked or "*" in asked:
-        return Response(status_code=304, headers={"ETag": tag})
+        kept = {name: value for name in _KEPT if (value := response.headers.get(name))}
+        return Response(status_code=304, headers=kept)
     return response

@@ -13,15 +13,18 @@ from producers.http.documents import DocumentAnswer, of_hit
 from producers.http.extractors import running_model, slug
 from producers.http.kept import Kept, Shelf
 from producers.http.naming import collection_named
-from trivet.errors import InvalidRequest
+from trivet.errors import InvalidRequest, ModelInvalid, ModelUnavailable
 from trivet.values import Collection
 
 if TYPE_CHECKING:
+    from trivet.retrieval import Hit, SearchRequest
     from trivet.retrieval.searching import Found
     from trivet.retrieval.stages import StagePlan
 
 #: RRF's constant, for answers of several collections.
 _K = 60.0
+#: `SearchRequest.top_k` takes no more.
+_MOST = 1000
 
 
 class KeptRetriever(Kept):
@@ -102,15 +105,12 @@ def execute(
     )
     names = plan.collections or retriever.collection_identifiers
     collections = [collection_named(context, namespace, name) for name in dict.fromkeys(names)]
-    if not collections:
-        collections = context.ledger.collections(namespace)
+    collections = collections or context.ledger.collections(namespace)
     if not collections:
         raise InvalidRequest("There is no collection to search.", hint="Name one in collection_identifiers.")
-    found = [_search(context, collection, plan) for collection in collections]
-    documents = _merged(found, plan.request.top_k)
-    total = sum(one.result.ranked for one in found)
-    taken = round(1000 * (time.monotonic() - began), 1)
-    end = plan.request.offset + len(documents)
+    several = len(collections) > 1
+    found, left_out = _found(context, collections, plan, several, whole=not names)
+    documents, total, end = _several(found, plan.request) if several else _one(found[0], plan.request)
     return ExecuteAnswer(
         retriever_id=retriever_id,
         execution_id=f"exec_{secrets.token_hex(8)}",
@@ -119,15 +119,18 @@ def execute(
         pagination={
             "method": "offset",
             "page_number": page,
-            "page_size": plan.request.top_k,
+            "page_size": size or plan.request.top_k,
             "returned": len(documents),
             "total": total,
             "has_next": end < total,
             "has_previous": page > 1,
         },
-        stage_statistics={"stages": _statistics(found), "total_time_ms": taken},
+        stage_statistics={
+            "stages": _statistics(found),
+            "total_time_ms": round(1000 * (time.monotonic() - began), 1),
+        },
         model=", ".join(dict.fromkeys(one.model.name for one in found)),
-        warnings=[*dict.fromkeys(note for one in found for note in one.notes)],
+        warnings=[*left_out, *dict.fromkeys(note for one in found for note in one.notes)],
     )
 
 
@@ -135,13 +138,50 @@ def _both(one: dict[str, Any] | None, other: dict[str, Any] | None) -> dict[str,
     return {"AND": [one, other]} if one and other else one or other
 
 
-def _search(context: Context, collection: Collection, plan: StagePlan) -> Found:
+def _found(
+    context: Context, collections: list[Collection], plan: StagePlan, several: bool, *, whole: bool
+) -> tuple[list[Found], tuple[str, ...]]:
+    """What each collection has. Of the whole namespace some may be left out; sentences say which."""
+    request, found, refused = plan.request, [], []
+    if several:
+        # Each is asked for all that may be on the page, or before it.
+        top_k = min(request.offset + request.top_k, _depth(request))
+        request = request.model_copy(update={"offset": 0, "top_k": top_k})
+    for collection in collections:
+        try:
+            found.append(_search(context, collection, plan, request))
+        except (_NoSuchFeature, ModelUnavailable, ModelInvalid) as error:
+            if not whole:
+                raise
+            refused.append(error)
+    if not found:
+        raise refused[0]
+    return found, tuple(f"Left out: {error.message}" for error in refused)
+
+
+def _depth(request: SearchRequest) -> int:
+    """Hits, or groups, of each of several collections that pages are made of."""
+    return min(request.window, _MOST)
+
+
+def _search(context: Context, collection: Collection, plan: StagePlan, request: SearchRequest) -> Found:
     _check_uris(context, collection, plan)
-    return context.searcher.search(collection, plan.queries, plan.request, plan.weights)
+    try:
+        return context.searcher.search(collection, plan.queries, request, plan.weights)
+    except (ModelUnavailable, ModelInvalid) as error:
+        # Its own message names folders of this machine.
+        raise type(error)(
+            f"The model {collection.pipeline.model_id[:80]!r} of collection {collection.name!r} cannot be loaded here.",
+            hint="On the server, `trivet doctor` says why.",
+        ) from error
+
+
+class _NoSuchFeature(InvalidRequest):
+    """The collection has no such feature; another one may have it."""
 
 
 def _check_uris(context: Context, collection: Collection, plan: StagePlan) -> None:
-    """A URI names the model that was asked for, or the one that runs. Raises `InvalidRequest` for any other."""
+    """A URI names the model that was asked for, or the one that runs. Raises `_NoSuchFeature` for any other."""
     asked = collection.pipeline.model_id
     # The last two are of older documentation, which names the extractor's one output so.
     known = {slug(asked), slug(running_model(context.settings, collection.pipeline)[0])}
@@ -150,24 +190,36 @@ def _check_uris(context: Context, collection: Collection, plan: StagePlan) -> No
         output = uri.removeprefix("mixpeek://").partition("/")[2]
         base = output.removesuffix("_sparse").removesuffix("_colbert")
         if base and base not in known:
-            raise InvalidRequest(
+            raise _NoSuchFeature(
                 f"Collection {collection.name!r} has no feature {uri[:120]!r}.",
                 hint=f"It has mixpeek://text_extractor@v1/{slug(asked)}, and the same with _sparse and _colbert.",
             )
 
 
-def _merged(found: list[Found], most: int) -> list[DocumentAnswer]:
-    """One list. Scores of several collections cannot be compared, so that these are fused by rank."""
-    if len(found) == 1:
-        (one,) = found
-        return [of_hit(one.collection, hit, one.model.name) for hit in one.hits]
+def _one(found: Found, asked: SearchRequest) -> tuple[list[DocumentAnswer], int, int]:
+    """The page's documents; how many documents (groups, where they are grouped) there are, and at which it ends."""
+    documents = [of_hit(found.collection, hit, found.model.name) for hit in found.hits]
+    shown = len(found.result.groups) if asked.group_size else len(documents)
+    return documents, found.result.ranked, asked.offset + shown
+
+
+def _several(found: list[Found], asked: SearchRequest) -> tuple[list[DocumentAnswer], int, int]:
+    """The same. Scores of several collections cannot be compared: they are fused by rank, and groups stay together."""
     ranked = [
-        (1 / (_K + rank), of_hit(one.collection, hit, one.model.name))
+        (1 / (_K + rank), [of_hit(one.collection, hit, one.model.name) for hit in hits])
         for one in found
-        for rank, hit in enumerate(one.hits, 1)
+        for rank, hits in enumerate(_units(one, asked), 1)
     ]
-    ranked.sort(key=lambda pair: (-pair[0], pair[1].document_id))
-    return [document.model_copy(update={"score": score}) for score, document in ranked[:most]]
+    ranked.sort(key=lambda pair: (-pair[0], pair[1][0].document_id))
+    page = ranked[asked.offset : asked.offset + asked.top_k]
+    documents = [document.model_copy(update={"score": score}) for score, unit in page for document in unit]
+    total = sum(min(one.result.ranked, _depth(asked)) for one in found)
+    return documents, total, asked.offset + len(page)
+
+
+def _units(found: Found, asked: SearchRequest) -> list[tuple[Hit, ...]]:
+    """What is ranked as one: a hit, or a group of them."""
+    return [hits for _, hits in found.result.groups] if asked.group_size else [(hit,) for hit in found.hits]
 
 
 def _statistics(found: list[Found]) -> dict[str, Any]:

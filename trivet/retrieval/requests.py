@@ -122,7 +122,8 @@ class SearchRequest(Frozen):
 
     #: Hits to return; with `group_size`, objects.
     top_k: int = Field(10, ge=1, le=1000)
-    #: Hits (objects) of the ranking to pass over before the first that is returned.
+    #: Hits (objects) of the ranking to pass over before the first that is returned; less than `window`, at which the
+    #: last page ends, full or not.
     offset: int = Field(0, ge=0, le=10_000)
     #: Best chunks that the dense and the sparse leg each bring in.
     candidates: int = Field(100, ge=1, le=10_000)
@@ -172,11 +173,11 @@ class SearchRequest(Frozen):
 
     @model_validator(mode="after")
     def _page(self) -> Self:
-        if self.offset and self.offset + self.top_k > self.window:
+        if self.offset and self.offset >= self.window:
             depth = "rerank_candidates" if self.reranks else "candidates"
             raise ValueError(
-                f"offset {self.offset} and top_k {self.top_k} reach beyond the {self.window} candidates that are "
-                f"ranked; give a larger {depth}, the same one for every page"
+                f"offset {self.offset} lies beyond the {self.window} candidates that are ranked; give a larger "
+                f"{depth}, the same one for every page"
             )
         return self
 

@@ -13,6 +13,7 @@ may stand in AND, not in OR or NOT.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from trivet.retrieval import Condition, Expression, Filters, Group, Op
 _GROUPS = {"AND": "all", "OR": "any", "NOT": "none"}
 _OBJECT = frozenset({"object_id", "source_object_id", "root_object_id"})
 _OWN = _OBJECT | {"language", "page", "heading", "created_at"}
+_YEAR = re.compile(r"[12]\d{3}")
 #: Said about the whole tree.
 _FLAGS = frozenset({"case_sensitive"})
 
@@ -134,6 +136,7 @@ def _hold(given: dict[str, Any], leaf: Condition) -> None:
             argument = "committed_from" if op == Op.GTE else "committed_before"
             if argument in given:
                 raise InvalidRequest(f"The filters have created_at {op} twice.")
-            given[argument] = value
+            # Alone it would be read as seconds since 1970.
+            given[argument] = f"{value}-01-01T00:00:00Z" if _YEAR.fullmatch(str(value)) else value
         case _:
             raise InvalidRequest(f"There is no filter {leaf.key} {op}.", hint="docs/searching.md lists those that are.")

@@ -154,6 +154,8 @@ def read_stage(number: int, stage: Mapping[str, Any]) -> Stage:
     if parameters is None:
         outer = {"config", "stage_id", "type", "stage_name", "stage_type", "description"}
         parameters = {name: value for name, value in stage.items() if name not in outer}
+    if not isinstance(parameters, Mapping):
+        raise InvalidRequest(f"Stage {number} ({stage_id}): its parameters are no object.")
     try:
         return _STAGES.validate_python({**parameters, "stage_id": stage_id})
     except ValidationError as error:

@@ -216,6 +216,9 @@ def _request(
         "offset": page["offset"],
         "return_vectors": page["return_vectors"],
     }
+    if len(search.searches) == 1:
+        # It finds no more than that, however large a page is asked for.
+        given["top_k"] = min(given["top_k"], search.searches[0].top_k)
     if group:
         given["group_size"] = 1 if group.output_mode == "first" else group.max_per_group
     if rerank:

@@ -1,6 +1,7 @@
 """Notes in the audit log what was changed or deleted, who may do what, and what a key was not allowed.
 
-Sources that come in are not noted: the ledger has them, and they would push everything else out.
+Sources that come in are not noted: the ledger has them, and they would push everything else out. One that changes its
+collection is (`request.state.noted`).
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ async def _note(scope: Scope, status: int) -> None:
     if caller is None or route is None:
         return
     looked = scope["method"] in ("GET", "HEAD", "OPTIONS") or scope_for(scope["method"], route.path) not in _NOTED
-    if looked and status != HTTPStatus.FORBIDDEN:
+    noted = scope.get("state", {}).get("noted", False)
+    if looked and not noted and status != HTTPStatus.FORBIDDEN:
         return
     edge = scope["app"].state.context.edge
     client = scope.get("client")

@@ -17,7 +17,7 @@ from producers.http.batchviews import (
 )
 from producers.http.buckets import buckets
 from producers.http.caller import Caller, CallerOf
-from producers.http.collections import kept_of
+from producers.http.collections import enabled, kept_of
 from producers.http.context import Context, ContextOf
 from producers.http.edge.quota import charge
 from producers.http.naming import collection_id, collection_named
@@ -173,8 +173,10 @@ def _submitted(
     if kept.submitted_at is not None:
         # Its sources are charged once.
         return kept
-    names = tuple(collection_named(context, who.namespace, each).name for each in collection_ids or ())
-    names = names or kept.collections or _takers(context, who, kept.bucket_id)
+    named = [collection_named(context, who.namespace, each) for each in collection_ids or kept.collections]
+    for collection in named:
+        enabled(context, collection)
+    names = tuple(one.name for one in named) or _takers(context, who, kept.bucket_id)
     if not names:
         raise InvalidRequest(
             f"No collection has the bucket {kept.bucket_id} as its source.", hint="Name one in collection_ids."
@@ -184,8 +186,8 @@ def _submitted(
 
 
 def _takers(context: Context, who: Caller, bucket_id: str) -> tuple[str, ...]:
-    every = context.ledger.collections(who.namespace)
-    return tuple(one.name for one in every if bucket_id in kept_of(context, who.namespace, one).bucket_ids)
+    every = ((one.name, kept_of(context, who.namespace, one)) for one in context.ledger.collections(who.namespace))
+    return tuple(name for name, kept in every if kept.enabled and bucket_id in kept.bucket_ids)
 
 
 def _of_bucket(context: Context, who: Caller, bucket_identifier: str, batch_id: str) -> KeptBatch:

@@ -170,11 +170,7 @@ def update(context: ContextOf, who: CallerOf, collection_identifier: str, asked:
         )
         beside = [ExtractorRequest(name=name) for name in collection.pipeline.also]
         changes |= {"extractors": (asked.feature_extractor, *beside), "notes": notes}
-    shelf = kept_collections.shelf(context, who.namespace)
-    shelf.make(
-        collection_id(who.namespace, collection.name), kept_of(context, who.namespace, collection), name=collection.name
-    )
-    shelf.change(collection.name, lambda value: value.model_copy(update=changes))
+    kept_collections.keep(context, collection, changes)
     return _answer(context, who, collection)
 
 

@@ -22,7 +22,7 @@ from producers.http.batching import (
     task_of,
 )
 from producers.http.caller import Caller, CallerOf
-from producers.http.collections import agree, kept_of
+from producers.http.collections import agree, enabled
 from producers.http.context import Context, ContextOf
 from producers.http.edge.quota import charge
 from producers.http.ingesting import IngestBody, take_in, take_in_many
@@ -30,7 +30,7 @@ from producers.http.naming import collection_id, collection_named
 from producers.http.once import key_of, new_id
 from producers.http.route import router as make_router
 from producers.http.waiting import WaitSeconds, wait_until
-from trivet.errors import Conflict, InvalidRequest
+from trivet.errors import InvalidRequest
 from trivet.values import Collection
 
 router = make_router("ingest")
@@ -68,7 +68,7 @@ class TriggerRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore", json_schema_extra={"example": {}})
 
-    object_ids: list[str] | None = Field(None, max_length=10_000)
+    object_ids: list[str] | None = Field(None, min_length=1, max_length=10_000)
     include_buckets: list[str] | None = Field(None, max_length=100)
     dedup_strategy: Literal["skip", "replace", "force"] | None = Field(
         None, description="Unchanged objects are skipped in any case."
@@ -142,7 +142,10 @@ async def trigger(
 def _ingest(context: Context, who: Caller, request: Request, identifier: str, asked: IngestBody) -> IngestAnswer:
     if (asked.source is None) == (asked.sources is None):
         raise InvalidRequest("The request has either source or sources.", hint='Send {"source": {"url": …}}.')
-    collection = agree(context, collection_named(context, who.namespace, identifier), asked.extractors())
+    found = collection_named(context, who.namespace, identifier)
+    enabled(context, found)
+    collection = agree(context, who, found, asked.extractors())
+    request.state.noted = collection != found
     key = key_of(request)
     where = collection_id(who.namespace, collection.name)
     charge(context, who, 1 if asked.sources is None else len(asked.sources))
@@ -190,9 +193,7 @@ def _outcome(index: int, item: Item) -> SourceOutcome:
 
 def _trigger(context: Context, who: Caller, request: Request, identifier: str, asked: TriggerRequest) -> TriggerAnswer:
     collection = collection_named(context, who.namespace, identifier)
-    kept = kept_of(context, who.namespace, collection)
-    if not kept.enabled:
-        raise Conflict(f"Collection {collection.name!r} is not enabled.", hint='PATCH it with {"enabled": true}.')
+    kept = enabled(context, collection)
     wanted = [each for each in kept.bucket_ids if asked.include_buckets is None or each in asked.include_buckets]
     if not wanted:
         raise InvalidRequest(

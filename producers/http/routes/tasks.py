@@ -147,7 +147,6 @@ def retry(context: ContextOf, who: CallerOf, task_id: str, asked: RetryRequest |
     else:
         task_answer(context, who.namespace, task_id)
         _each(context, who, batch_id, context.ledger.retry)
-        batching.forget_end(context, who.namespace, batch_id)
     return task_answer(context, who.namespace, task_id)
 
 

@@ -129,6 +129,9 @@ def confirm(
     _, kept = shelf.get(upload_id)
     source = uploaded(context, who.namespace, f"{bucket_id}/{upload_id}", kept.content_type)
     etag = _checked(context.store.head(_key(context, who.namespace, kept, upload_id)), asked or ConfirmRequest())
+    if kept.completed_at is not None:
+        # Its object may have been deleted since, and stays so.
+        return _answer(context, who.namespace, upload_id, kept)
     object_id = None
     if kept.create_object_on_confirm:
         # A function of the upload: whoever confirms it twice makes one object.
@@ -139,7 +142,7 @@ def confirm(
         objects(context, who.namespace, bucket_id).make(object_id, value)
         context.resources.link(who.namespace, bucket_id, {object_id: str(source.size)})
     done = {
-        "completed_at": kept.completed_at or context.clock.now(),
+        "completed_at": context.clock.now(),
         "file_size_bytes": source.size,
         "object_id": object_id,
         "etag": etag,

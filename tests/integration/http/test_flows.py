@@ -13,6 +13,8 @@ import pytest
 
 from tests.support.api import Api
 from tests.support.web import Server, answer
+from trivet import Trivet
+from trivet.settings import Settings
 
 LIGHTHOUSE = "The lighthouse keeper trims the lantern every evening before the fog comes in."
 BREAD = "Knead the sourdough, let the dough rest overnight, and bake the bread in a hot oven."
@@ -58,8 +60,8 @@ def put(api: Api, bucket_id: str, data: object, **more: object) -> str:
     return str(api.made(f"/v1/buckets/{bucket_id}/objects", body)["object_id"])
 
 
-def ended(api: Api, task_id: object) -> dict[str, object]:
-    found: dict[str, object] = api.get(f"/v1/tasks/{task_id}", headers={"Prefer": "wait=50"}).json()
+def ended(api: Api, task_id: object, headers: dict[str, str] | None = None) -> dict[str, object]:
+    found: dict[str, object] = api.get(f"/v1/tasks/{task_id}", headers={"Prefer": "wait=50", **(headers or {})}).json()
     return found
 
 
@@ -134,6 +136,11 @@ class TestObjectsOfABucket:
         triggered = running.made(f"/v1/collections/{where}/trigger")
         assert ended(running, triggered["task_id"])["status"] == "COMPLETED"
         assert texts(running, where, object_id=confirmed["object_id"]) == [BREAD]
+        # What was deleted since does not come back.
+        kept = f"/v1/buckets/{home}/objects/{confirmed['object_id']}"
+        assert running.http.delete(kept).is_success
+        assert running.made(path)["status"] == "COMPLETED"
+        assert running.get(kept).status_code == 404
         chunks = texts(running, where, object_id=sent.json()["object_id"], limit=1000)
         assert len(chunks) > 100
         assert "Paragraph 2999 of" in chunks[-1]
@@ -330,3 +337,56 @@ def test_a_search_needs_no_retriever(running: Api, stages: list[dict[str, object
     found: httpx2.Response = running.post("/v1/retrievers/execute", body)
     assert found.is_success, found.text
     assert found.json()["documents"][0]["text"] == BREAD
+
+
+def test_what_a_request_gets_wrong_is_refused_in_a_sentence_and_leaves_nothing_behind(running: Api) -> None:
+    home = bucket(running, "wrongs")
+    running.made("/v1/collections", {"collection_name": "wrongs", "source": {"bucket_ids": [home]}})
+    running.made(f"/v1/buckets/{home}/objects", {"blobs": [{"property": "content", "data": BREAD}]})
+    listed = {"config": {"stage_id": "feature_search", "parameters": [1]}}
+    wrong = [
+        ("/v1/collections/wrongs/trigger", {"object_ids": []}, 422),
+        ("/v1/retrievers/execute", {"stages": [listed], "inputs": {}}, 400),
+        ("/v1/collections", {"collection_name": "w2", "feature_extractor": {"params": {"model_id": "../../etc"}}}, 400),
+        ("/v1/collections", {"collection_name": "w2", "feature_extractor": {"field_passthrough": [5]}}, 422),
+    ]
+    for path, body, status in wrong:
+        answer = running.post(path, body)
+        assert (answer.status_code, answer.json()["success"]) == (status, False), answer.text
+    assert running.get("/v1/collections/w2").status_code == 404
+    for identifier in ("%2e%2e", "%00", ".x"):
+        found = running.get(f"/v1/collections/wrongs/documents/doc_0123456789abcdef01234567.{identifier}")
+        assert (found.status_code, found.json()["error"]["code"]) == (404, "unknown_resource"), found.text
+
+
+def test_a_collection_that_is_not_enabled_takes_nothing_in(running: Api) -> None:
+    home = bucket(running, "asleep")
+    running.made("/v1/collections", {"collection_name": "asleep", "source": {"bucket_ids": [home]}, "enabled": False})
+    object_id = running.made(f"/v1/buckets/{home}/objects", {"blobs": [{"property": "content", "data": BREAD}]})[
+        "object_id"
+    ]
+    batch_id = running.made(f"/v1/buckets/{home}/batches", {"object_ids": [object_id]})["batch_id"]
+    assert running.post("/v1/collections/asleep/ingest", {"source": {"text": BREAD}}).status_code == 409
+    assert running.post("/v1/collections/asleep/trigger", {}).status_code == 409
+    submit = f"/v1/buckets/{home}/batches/{batch_id}/submit"
+    assert running.post(submit, {"collection_ids": ["asleep"]}).status_code == 409
+    assert running.post(submit, {}).status_code == 400
+    assert running.http.patch("/v1/collections/asleep", json={"enabled": True}).is_success
+    assert running.post(submit, {}).is_success
+
+
+def test_a_batch_whose_tasks_are_run_again_one_by_one_is_no_longer_what_it_ended_as(
+    running: Api, live: Settings
+) -> None:
+    running.made("/v1/collections", {"collection_name": "again"})
+    with Trivet(settings=live) as client:
+        client.pause("again", reason="so that nothing is done before it is cancelled")
+        made = running.made("/v1/collections/again/ingest", {"sources": [{"text": TAXES}, {"text": BREAD}]})
+        running.made(f"/v1/tasks/{made['task_id']}/cancel")
+        batch = f"/v1/batches/{made['batch_id']}"
+        assert running.get(batch).json()["status"] == "CANCELED"
+        client.resume("again")
+    for left, one in zip(("COMPLETED_WITH_ERRORS", "COMPLETED"), made["results"], strict=True):
+        running.made(f"/v1/tasks/{one['task_id']}/retry")
+        ended(running, one["task_id"])
+        assert running.get(batch).json()["status"] == left

@@ -189,6 +189,14 @@ def test_a_list_is_read_page_by_page_and_each_thing_comes_once(api: Api, place: 
         assert [one[name] for one in api.made(f"{path}/list", body, headers=place)["results"]] == seen
 
 
+def test_a_list_that_is_asked_for_with_get_knows_its_size_by_either_name(api: Api, place: dict[str, str]) -> None:
+    for name in "abc":
+        api.made("/v1/buckets", {**BUCKET, "bucket_name": name}, headers=place)
+    for asked in ("limit=2", "page_size=2"):
+        found = api.get(f"/v1/buckets?{asked}", headers=place).json()
+        assert (len(found["results"]), found["pagination"]["page_size"]) == (2, 2)
+
+
 def test_what_has_not_changed_is_not_sent_again(api: Api, place: dict[str, str]) -> None:
     api.made("/v1/collections", {"collection_name": "c"}, headers=place)
     first = api.get("/v1/collections/c", headers=place)

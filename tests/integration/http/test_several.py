@@ -1,0 +1,85 @@
+"""Searches over several collections through the served API: pages, groups, and what cannot be searched."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.http.test_flows import BREAD, LIGHTHOUSE, ended
+from tests.support.api import Api
+
+
+@pytest.fixture(scope="session")
+def filled(api: Api, workers: None) -> tuple[str, ...]:
+    """Two collections of 7 and 4 objects with one or two chunks each, and one whose model is not here."""
+    names = ("paged-a", "paged-b")
+    for name, count in zip(names, (7, 4), strict=True):
+        api.made("/v1/collections", {"collection_name": name})
+        sources = [{"text": f"{LIGHTHOUSE} Number {n}.", "object_id": f"{name}-{n}"} for n in range(count)]
+        ended(api, api.made(f"/v1/collections/{name}/ingest", {"sources": sources})["task_id"])
+    return names
+
+
+class TestASearchOverSeveralCollections:
+    def pages(self, api: Api, names: tuple[str, ...], size: int, **more: object) -> list[dict[str, object]]:
+        found, page = [], 1
+        while True:
+            body = {
+                "stages": [{"type": "feature_search", "query": "lighthouse lantern", "limit": 100}],
+                "collection_identifiers": list(names),
+                "pagination": {"page_number": page, "page_size": size},
+                **more,
+            }
+            answer = api.made("/v1/retrievers/execute", body)
+            found.append(answer)
+            assert page < 20, "it has no end"
+            if not answer["pagination"]["has_next"]:
+                return found
+            page += 1
+
+    @pytest.mark.parametrize("size", [1, 4, 5, 11, 50])
+    def test_has_every_document_once_in_an_order_that_its_scores_have(
+        self, running: Api, filled: tuple[str, ...], size: int
+    ) -> None:
+        for names in (filled, filled[:1]):
+            pages = self.pages(running, names, size)
+            documents = [one for page in pages for one in page["documents"]]  # type: ignore[attr-defined]  # an answer's JSON
+            total = 11 if names == filled else 7
+            assert len({one["document_id"] for one in documents}) == len(documents) == total
+            assert len(pages) == -(-total // size)
+            assert {page["pagination"]["total"] for page in pages} == {total}  # type: ignore[index]  # an answer's JSON
+            scores = [one["score"] for one in documents]
+            assert scores == sorted(scores, reverse=True)
+
+    def test_that_groups_keeps_groups_whole_and_counts_them(self, running: Api, filled: tuple[str, ...]) -> None:
+        search = {
+            "feature_uri": "mixpeek://text_extractor@v1",
+            "query": {"input_mode": "text", "value": "lighthouse"},
+        }
+        group = {"field": "object_id", "max_per_group": 3, "limit": 50}
+        stage = {"type": "feature_search", "searches": [search], "group_by": group}
+        for names, total in ((filled, 11), (filled[1:], 4)):
+            pages = self.pages(running, names, 3, stages=[stage])
+            shown = [[one["object_id"] for one in page["documents"]] for page in pages]  # type: ignore[attr-defined]  # an answer's JSON
+            assert [len(set(each)) for each in shown] == [3] * (total // 3) + ([total % 3] if total % 3 else [])
+            assert len({one for each in shown for one in each}) == total
+
+    def test_leaves_out_one_whose_model_is_not_here_where_none_is_named(
+        self, running: Api, filled: tuple[str, ...]
+    ) -> None:
+        made = running.made("/v1/namespaces", {"namespace_name": "modelless"})
+        place = {"X-Namespace": str(made["namespace_id"])}
+        running.made("/v1/collections", {"collection_name": "here"}, headers=place)
+        body = {"source": {"text": BREAD}}
+        ended(running, running.made("/v1/collections/here/ingest", body, headers=place)["task_id"], place)
+        nowhere = {"collection_name": "nowhere", "feature_extractor": {"params": {"model_id": "no/such"}}}
+        running.made("/v1/collections", nowhere, headers=place)
+        search = {"stages": [{"type": "feature_search", "query": "bread", "limit": 2}]}
+        answer = running.made("/v1/retrievers/execute", search, headers=place)
+        assert [one["text"] for one in answer["documents"]] == [BREAD]
+        assert [note for note in answer["warnings"] if "'no/such' of collection 'nowhere'" in note]
+        refused = running.post(
+            "/v1/retrievers/execute", {**search, "collection_identifiers": ["nowhere"]}, headers=place
+        )
+        assert refused.status_code == 422
+        assert "models" not in refused.text.replace("trivet doctor", "")
+        assert running.get("/v1/collections", headers=place).status_code == 200
