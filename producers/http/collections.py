@@ -89,7 +89,7 @@ def agree(context: Context, who: Caller, collection: Collection, asked: list[Ext
     """
     if not asked:
         return collection
-    pipeline, notes = pipeline_of_all(asked)
+    pipeline, _ = pipeline_of_all(asked)
     given: dict[str, Any] = {}
     for one in asked:
         if one.name not in EXTRACTORS:
@@ -113,11 +113,19 @@ def agree(context: Context, who: Caller, collection: Collection, asked: list[Ext
             )
         return made
 
-    changed = change_pipeline(context, collection, change, empty=True)
-    if changed != collection:
-        was = kept_of(context, collection.namespace, collection).extractors
-        keep(context, changed, {"extractors": _said(was, asked, wanted, changed.pipeline), "notes": notes})
-    return changed
+    return change_pipeline(context, collection, change, empty=True)
+
+
+def say(context: Context, was: Collection, collection: Collection, asked: Sequence[ExtractorRequest]) -> None:
+    """Show with a collection what an ingest request has made of it.
+
+    Once its source is accepted, and no sooner: until then another request may change it again.
+    """
+    if collection.pipeline == was.pipeline:
+        return
+    changed = {name for name in _WORDS if getattr(was.pipeline, name) != getattr(collection.pipeline, name)}
+    extractors = _said(kept_of(context, was.namespace, was).extractors, asked, changed, collection.pipeline)
+    keep(context, collection, {"extractors": extractors, "notes": pipeline_of_all(asked)[1]})
 
 
 def _said(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -166,10 +168,16 @@ def _depth(request: SearchRequest) -> int:
 
 def _search(context: Context, collection: Collection, plan: StagePlan, request: SearchRequest) -> Found:
     _check_uris(context, collection, plan)
-    try:
+    with loadable(collection):
         return context.searcher.search(collection, plan.queries, request, plan.weights)
+
+
+@contextmanager
+def loadable(collection: Collection) -> Iterator[None]:
+    """A model that cannot be loaded is told without what the library's sentence has: folders of this machine."""
+    try:
+        yield
     except (ModelUnavailable, ModelInvalid) as error:
-        # Its own message names folders of this machine.
         raise type(error)(
             f"The model {collection.pipeline.model_id[:80]!r} of collection {collection.name!r} cannot be loaded here.",
             hint="On the server, `trivet doctor` says why.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +15,7 @@ from trivet.errors import InvalidRequest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trivet.retrieval import Hit, LegScore, SearchRequest, SearchResult, StoredVectors
+    from trivet.retrieval import Hit, LegScore, SearchRequest, SearchResult
     from trivet.retrieval.explaining import Explanation
 
 _SNIPPET = 300
@@ -117,6 +116,7 @@ def _search(
     retriever: str,
 ) -> None:
     from trivet.retrieval import open_retriever
+    from trivet.retrieval.as_json import found_json
     from trivet.retrieval.searching import Searcher
 
     client = common.client()
@@ -128,12 +128,8 @@ def _search(
             {
                 "query": queries[0],
                 "queries": queries,
-                "model": found.model.name,
                 "request": request.model_dump(mode="json"),
-                "hits": _hits_json(found.result, whys),
-                "ranked": found.result.ranked,
-                "stats": asdict(found.result.stats) | {"seconds": dict(found.result.stats.seconds)},
-                "notes": found.notes,
+                **found_json(found, whys),
             }
         )
         return
@@ -169,25 +165,6 @@ def _print_around(hit: Hit) -> None:
     ):
         if text:
             out().print(clean(f"   {name}: {' '.join(text.split())}"), style="dim", soft_wrap=True)
-
-
-def _hits_json(result: SearchResult, whys: Sequence[Explanation] | None) -> list[dict[str, Any]]:
-    hits = [asdict(replace(hit, vectors=None)) | _vectors_json(hit.vectors) for hit in result.hits]
-    return hits if whys is None else [hit | {"explanation": asdict(why)} for hit, why in zip(hits, whys, strict=True)]
-
-
-def _vectors_json(vectors: StoredVectors | None) -> dict[str, Any]:
-    if vectors is None:
-        return {}
-    sparse, dense, colbert = vectors.sparse, vectors.dense, vectors.colbert
-    return {
-        "vectors": {
-            "dense": None if dense is None else dense.tolist(),
-            "sparse": None if sparse is None else {"ids": sparse[0].tolist(), "weights": sparse[1].tolist()},
-            "colbert": None if colbert is None else colbert.tolist(),
-            "colbert_pooling": vectors.colbert_pooling,
-        }
-    }
 
 
 def leg_scores(hit: Hit) -> dict[str, LegScore | None]:

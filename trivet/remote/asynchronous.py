@@ -8,6 +8,7 @@ async with AsyncTrivet("http://127.0.0.1:8000") as trivet:
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -22,6 +23,9 @@ from trivet.values import Collection, Pipeline, TaskState, TaskView, Waiting
 
 if TYPE_CHECKING:
     import httpx2
+
+    from trivet.remote.found import RemoteFound
+    from trivet.retrieval import SearchRequest
 
 T = TypeVar("T")
 _FIRST_PAUSE = 0.05
@@ -164,6 +168,18 @@ class AsyncTrivet:
     async def dead(self, limit: int = 100) -> list[TaskView]:
         """Failed tasks, the newest first."""
         return await self.tasks(state=TaskState.FAILED, limit=limit)
+
+    async def search(
+        self,
+        collection: str,
+        queries: str | Sequence[str],
+        request: SearchRequest | None = None,
+        weights: Sequence[float] = (),
+        *,
+        explain: bool = False,
+    ) -> RemoteFound:
+        """Hits for a query, or for several that are fused; the API's process has the model."""
+        return await self.send(calls.search(collection, queries, request, weights, explain))
 
     async def delete(self, object_id: str, *, collection: str) -> AsyncTaskHandle:
         """Hide one object: a task of its own."""

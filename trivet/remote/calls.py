@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
@@ -11,6 +11,8 @@ from urllib.parse import quote, urlencode
 from trivet import errors
 from trivet.errors import InvalidRequest, LedgerUnavailable, TrivetError
 from trivet.ledger import Accepted
+from trivet.remote.found import RemoteFound, read_found
+from trivet.retrieval.requests import SearchRequest
 from trivet.values import Collection, IngestRequest, Pipeline, TaskState, TaskView, Waiting
 
 T = TypeVar("T")
@@ -33,11 +35,13 @@ class Call(Generic[T]):
     read: Callable[[Any], T]
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    #: A POST that changes nothing.
+    reads: bool = False
 
     @property
     def repeatable(self) -> bool:
         """Whether it may be sent again where nobody knows if it has arrived."""
-        return self.method in ("GET", "DELETE", "PATCH") or "Idempotency-Key" in self.headers
+        return self.reads or self.method in ("GET", "DELETE", "PATCH") or "Idempotency-Key" in self.headers
 
 
 def base_url(url: str) -> str:
@@ -170,6 +174,24 @@ def list_tasks(
     """A page, and the cursor to the next."""
     query = _query(limit=min(limit, _PAGE), cursor=cursor, collection_id=collection, state=state)
     return Call("GET", f"/v1/tasks?{query}", _paged(_view))
+
+
+# ---------------------------------------------------------------- searching
+
+
+def search(
+    collection: str,
+    queries: str | Sequence[str],
+    request: SearchRequest | None,
+    weights: Sequence[float],
+    explain: bool,
+) -> Call[RemoteFound]:
+    """Hits for a query, or for several that are fused."""
+    asked = request.model_dump(mode="json", exclude_defaults=True) if request else {}
+    texts = [queries] if isinstance(queries, str) else list(queries)
+    body = {**asked, "queries": texts, "weights": list(weights), "explain": explain}
+    path = f"/v1/collections/{quote(collection, safe='')}/search"
+    return Call("POST", path, read_found, body, reads=True)
 
 
 def _accepted(answer: Any) -> Accepted:

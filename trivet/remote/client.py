@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from trivet.client import Trivet
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import httpx2
 
     from trivet.ledger.redis import RedisLedger
+    from trivet.remote.found import RemoteFound
+    from trivet.retrieval import SearchRequest
 
 T = TypeVar("T")
 TIMEOUT_SECONDS = 90.0
@@ -166,6 +169,21 @@ class HttpTrivet(Trivet):
         accepted = self._api.send(calls.delete(collection, object_id))
         return TaskHandle(self._ledger, accepted.task_id, self.clock)
 
+    def search(  # type: ignore[override]  # what was found over HTTP has no vectors of the query
+        self,
+        collection: str,
+        queries: str | Sequence[str],
+        request: SearchRequest | None = None,
+        weights: Sequence[float] = (),
+        *,
+        explain: bool = False,
+    ) -> RemoteFound:
+        """Hits for a query, or for several that are fused; the API's process has the model.
+
+        Raises `UnknownCollection`, and `InvalidRequest` for what cannot be searched for.
+        """
+        return self._api.send(calls.search(collection, queries, request, weights, explain))
+
     def __getattribute__(self, name: str) -> Any:
         if name in _OVER_REDIS:
             _not_here(name)
@@ -186,7 +204,6 @@ _OVER_REDIS = frozenset(
         "purge",
         "purge_receipt",
         "resume",
-        "search",
         "searcher",
         "set_weight",
     }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Literal, Self
 
-from pydantic import AwareDatetime, Field, field_validator, model_validator
+from pydantic import AwareDatetime, Field, StrictBool, StrictFloat, StrictInt, field_validator, model_validator
 
 from trivet.retrieval.conditions import Condition, Expression, Group, equalities
 from trivet.values import Frozen
@@ -32,7 +32,7 @@ class Fusion(Frozen):
     #: Weight per leg; 0 leaves the leg out (its scores are still shown). A leg not named has weight 0.
     weights: dict[Leg, float] = Field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
     #: RRF's constant.
-    k: float = Field(60.0, gt=0)
+    k: StrictFloat = Field(60.0, gt=0)
     #: How `weighted` makes the legs' scores comparable.
     normalization: Literal["minmax", "theoretical", "zscore", "none"] = "zscore"
 
@@ -60,8 +60,8 @@ class Fusion(Frozen):
 class Pages(Frozen):
     """Pages `first` to `last`, both included; None leaves an end open."""
 
-    first: int | None = Field(None, ge=1)
-    last: int | None = Field(None, ge=1)
+    first: StrictInt | None = Field(None, ge=1)
+    last: StrictInt | None = Field(None, ge=1)
 
     @model_validator(mode="after")
     def _order(self) -> Self:
@@ -121,32 +121,32 @@ class SearchRequest(Frozen):
     """
 
     #: Hits to return; with `group_size`, objects.
-    top_k: int = Field(10, ge=1, le=1000)
+    top_k: StrictInt = Field(10, ge=1, le=1000)
     #: Hits (objects) of the ranking to pass over before the first that is returned; less than `window`, at which the
     #: last page ends, full or not.
-    offset: int = Field(0, ge=0, le=10_000)
+    offset: StrictInt = Field(0, ge=0, le=10_000)
     #: Best chunks that the dense and the sparse leg each bring in.
-    candidates: int = Field(100, ge=1, le=10_000)
+    candidates: StrictInt = Field(100, ge=1, le=10_000)
     #: Score the best candidates by MaxSim too, and fuse again with all three legs.
-    rerank: bool = True
+    rerank: StrictBool = True
     #: Candidates that MaxSim is computed for; each may cost a read of up to 8 MiB.
-    rerank_candidates: int = Field(64, ge=1, le=1000)
+    rerank_candidates: StrictInt = Field(64, ge=1, le=1000)
     fusion: Fusion = Fusion()
     #: Fusion after MaxSim; None: as before it. With colbert as its only weight MaxSim alone orders the candidates.
     rerank_fusion: Fusion | None = None
     filters: Filters = Filters()
     #: Least fused score of a hit; refused where the fusion's scores mean nothing between searches.
-    min_score: float | None = Field(None, allow_inf_nan=False)
+    min_score: StrictFloat | None = Field(None, allow_inf_nan=False)
     #: Least score that a hit must have in these legs: cosine for dense, MaxSim's mean cosine for colbert.
     min_leg_scores: dict[Leg, float] = Field(default_factory=dict)
     #: Group by object: the best so many chunks of each, objects in order of their best chunk. None: no groups.
-    group_size: int | None = Field(None, ge=1, le=100)
+    group_size: StrictInt | None = Field(None, ge=1, le=100)
     #: Chunks before and after each hit to return with it.
-    neighbours: int = Field(0, ge=0, le=20)
+    neighbours: StrictInt = Field(0, ge=0, le=20)
     #: Return with each hit the section that it stands in, up to so many tokens around it. None: without.
-    section_tokens: int | None = Field(None, ge=1, le=32_768)
+    section_tokens: StrictInt | None = Field(None, ge=1, le=32_768)
     #: Return the stored vectors of each hit; ColBERT's of those that were reranked.
-    return_vectors: bool = False
+    return_vectors: StrictBool = False
 
     @property
     def reranks(self) -> bool:

@@ -15,7 +15,7 @@ _RULES: tuple[tuple[str, str, Scope], ...] = (
     # POSTs that only look.
     ("POST", r"/v1/(.*/)?list", Scope.READ),
     ("POST", r"/v1/retrievers/(.*/)?execute", Scope.SEARCH),
-    ("POST", r"/v1/retrievers/.*/explain", Scope.SEARCH),
+    ("POST", r"/v1/collections/\{[a-z_]+\}/search", Scope.SEARCH),
     ("GET HEAD", r"/v1/.*", Scope.READ),
     # Sources in.
     ("POST", r"/v1/collections/\{[a-z_]+\}/(ingest|trigger)(/.*)?", Scope.INGEST),

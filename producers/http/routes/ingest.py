@@ -22,7 +22,7 @@ from producers.http.batching import (
     task_of,
 )
 from producers.http.caller import Caller, CallerOf
-from producers.http.collections import agree, enabled
+from producers.http.collections import agree, enabled, say
 from producers.http.context import Context, ContextOf
 from producers.http.edge.quota import charge
 from producers.http.ingesting import IngestBody, take_in, take_in_many
@@ -151,6 +151,7 @@ def _ingest(context: Context, who: Caller, request: Request, identifier: str, as
     charge(context, who, 1 if asked.sources is None else len(asked.sources))
     if asked.source is not None:
         accepted = take_in(context, collection, asked, asked.source, key)
+        say(context, found, collection, asked.extractors())
         view = context.ledger.task(accepted.task_id)
         return IngestAnswer(
             task_id=accepted.task_id,
@@ -160,7 +161,9 @@ def _ingest(context: Context, who: Caller, request: Request, identifier: str, as
             new=accepted.new,
             model=collection.pipeline.model_id,
         )
-    return _many(context, who, request, collection, asked)
+    answer = _many(context, who, request, collection, asked)
+    say(context, found, collection, asked.extractors())
+    return answer
 
 
 def _many(context: Context, who: Caller, request: Request, collection: Collection, asked: IngestBody) -> IngestAnswer:

@@ -1,11 +1,21 @@
-"""Searches over several collections through the served API: pages, groups, and what cannot be searched."""
+"""Searches through the served API: over several collections, and as the Python clients send them."""
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import asdict, replace
+
+import numpy as np
 import pytest
 
 from tests.integration.http.test_flows import BREAD, LIGHTHOUSE, ended
 from tests.support.api import Api
+from trivet import AsyncTrivet, Trivet
+from trivet.errors import InvalidRequest, UnknownCollection
+from trivet.remote.client import HttpTrivet
+from trivet.remote.found import RemoteFound
+from trivet.retrieval import Filters, Fusion, Leg, SearchRequest
+from trivet.settings import Settings
 
 
 @pytest.fixture(scope="session")
@@ -83,3 +93,66 @@ class TestASearchOverSeveralCollections:
         assert refused.status_code == 422
         assert "models" not in refused.text.replace("trivet doctor", "")
         assert running.get("/v1/collections", headers=place).status_code == 200
+
+
+REQUESTS = [
+    SearchRequest(),
+    SearchRequest(top_k=3, offset=2, neighbours=2, section_tokens=100),
+    SearchRequest(group_size=2, fusion=Fusion(method="rrf", weights={Leg.DENSE: 1, Leg.SPARSE: 2})),
+    SearchRequest(filters=Filters(object_ids=("paged-a-1", "paged-a-2")), min_leg_scores={Leg.DENSE: -1.0}),
+    SearchRequest(return_vectors=True, top_k=2),
+]
+
+
+def over_http(api: Api) -> HttpTrivet:
+    client = Trivet(api.url)
+    assert isinstance(client, HttpTrivet)
+    return client
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=range(len(REQUESTS)))
+@pytest.mark.parametrize("queries", ["lighthouse", ["lantern fog", "Number 2"]], ids=["one", "several"])
+def test_a_client_over_http_finds_what_one_over_redis_does(
+    running: Api, live: Settings, filled: tuple[str, ...], request_: SearchRequest, queries: str | list[str]
+) -> None:
+    weights = () if isinstance(queries, str) else (1.0, 0.5)
+
+    async def asynchronous() -> RemoteFound:
+        async with AsyncTrivet(running.url) as client:
+            return await client.search("paged-a", queries, request_, weights, explain=True)
+
+    with Trivet(settings=live) as local, over_http(running) as remote:
+        here = local.search("paged-a", queries, request_, weights)
+        there = remote.search("paged-a", queries, request_, weights, explain=True)
+        whys = [asdict(why) for why in local.searcher().explain(here)]
+    assert here.hits
+    assert [replace(hit, vectors=None) for hit in there.hits] == [replace(hit, vectors=None) for hit in here.hits]
+    assert (there.model, there.notes, there.result.ranked) == (here.model.name, here.notes, here.result.ranked)
+    assert there.result.stats.rows == here.result.stats.rows
+    assert [why["terms"] and why["terms"][0]["term"] for why in there.explanations] == [
+        why["terms"] and why["terms"][0]["term"] for why in whys
+    ]
+    assert [why["highlights"] for why in there.explanations] == [
+        [{**mark, "sentence": mark["sentence"]} if "sentence" in mark else mark for mark in why["highlights"]]
+        for why in whys
+    ]
+    for one, other in zip(there.hits, here.hits, strict=True):
+        assert (one.vectors is None) == (other.vectors is None)
+        if one.vectors and other.vectors:
+            assert one.vectors.dense is not None
+            assert other.vectors.dense is not None
+            np.testing.assert_array_equal(one.vectors.dense, other.vectors.dense)
+    assert asyncio.run(asynchronous()).hits == there.hits if not request_.return_vectors else True
+
+
+def test_a_client_over_http_is_told_what_cannot_be_searched_for(running: Api, filled: tuple[str, ...]) -> None:
+    with over_http(running) as client:
+        with pytest.raises(UnknownCollection, match="not-there"):
+            client.search("not-there", "bees")
+        with pytest.raises(InvalidRequest, match="query is empty"):
+            client.search("paged-a", " ")
+        with pytest.raises(InvalidRequest, match="one per query"):
+            client.search("paged-a", "bees", weights=(1.0, 2.0))
+    answer = running.post("/v1/collections/paged-a/search", {"queries": ["x"], "offset": 5000})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "validation")
+    assert "beyond the 64 candidates" in answer.text

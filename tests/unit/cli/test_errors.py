@@ -133,7 +133,7 @@ def test_a_list_or_table_that_is_no_json_is_shown_as_it_is_written(
         ["search", "docs", "question", "--without", "dense", "--without", "sparse"],
         ["search", "docs", "question", "--min-score", "0.5"],
         ["search", "docs", "question", "--min-leg", "colbert=0.5", "--no-rerank"],
-        ["search", "docs", "question", "--offset", "60", "--top-k", "10"],
+        ["search", "docs", "question", "--offset", "64", "--top-k", "10"],
         ["search", "docs", "question", "--where", "year"],
         ["search", "docs", "question", "--page", "first"],
         ["search", "docs", "question", "--since", "yesterday"],

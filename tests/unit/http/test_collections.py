@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from producers.http.caller import Caller
-from producers.http.collections import KeptCollection, agree, change_pipeline, kept_of, shelf
+from producers.http.collections import KeptCollection, agree, change_pipeline, kept_of, say, shelf
 from producers.http.context import Context
 from producers.http.extractors import ExtractorRequest, pipeline_of, running_model
 from producers.http.naming import collection_id
@@ -74,6 +74,7 @@ def test_an_ingest_that_brings_parameters_leaves_the_others_and_is_shown_with_th
     there = WAS.model_copy(update={"pipeline": Pipeline(also=("language_extractor",))})
     context.ledger.put_collection(there, replace=True)
     changed = agree(context, ANYBODY, there, [asked])
+    say(context, there, changed, [asked])
     assert changed.pipeline.chunking.target_tokens == 64
     first, second = kept_of(context, "ns", changed).extractors
     assert first.asked() == {"model_id": "other", "chunk_size": 64, "outputs": {"sparse": False}}
