@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _K = 60.0
 #: `SearchRequest.top_k` takes no more.
 _MOST = 1000
+#: Each may have a ColBERT vector per token: 0.8 MB where chunks have 400.
+_MOST_WITH_VECTORS = 100
 
 
 class KeptRetriever(Kept):
@@ -149,6 +151,11 @@ def _found(
         # Each is asked for all that may be on the page, or before it.
         top_k = min(request.offset + request.top_k, _depth(request))
         request = request.model_copy(update={"offset": 0, "top_k": top_k})
+    if request.return_vectors:
+        try:
+            check_vectors(request)
+        except ValueError as error:
+            raise InvalidRequest(f"return_vectors: {error}.") from None
     for collection in collections:
         try:
             found.append(_search(context, collection, plan, request))
@@ -159,6 +166,13 @@ def _found(
     if not found:
         raise refused[0]
     return found, tuple(f"Left out: {error.message}" for error in refused)
+
+
+def check_vectors(request: SearchRequest) -> None:
+    """Raises `ValueError` for more hits than the vectors of which are read at once."""
+    hits = request.top_k * (request.group_size or 1)
+    if hits > _MOST_WITH_VECTORS:
+        raise ValueError(f"the vectors of up to {hits} hits would be read, and {_MOST_WITH_VECTORS} at most are")
 
 
 def _depth(request: SearchRequest) -> int:

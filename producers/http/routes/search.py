@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from producers.http.caller import CallerOf
 from producers.http.context import ContextOf
 from producers.http.naming import collection_id, collection_named
 from producers.http.route import router as make_router
-from producers.http.searching import loadable
+from producers.http.searching import check_vectors, loadable
 from trivet.retrieval import SearchRequest
 
 router: APIRouter = make_router("search")
@@ -32,6 +32,12 @@ class SearchBody(SearchRequest):
     queries: tuple[str, ...] = Field(min_length=1, max_length=16, description="Several are fused by rank.")
     weights: tuple[float, ...] = Field((), max_length=16, description="Of the queries; none: all alike.")
     explain: StrictBool = Field(False, description="Say of each hit which terms and tokens matched.")
+
+    @model_validator(mode="after")
+    def _vectors(self) -> Self:
+        if self.return_vectors or self.explain:
+            check_vectors(self)
+        return self
 
 
 class SearchAnswer(BaseModel):
@@ -57,4 +63,6 @@ def search(context: ContextOf, who: CallerOf, collection_identifier: str, asked:
     with loadable(collection):
         found = context.searcher.search(collection, asked.queries, SearchRequest(**own), asked.weights)
     whys = context.searcher.explain(found) if asked.explain else None
-    return SearchAnswer(collection_id=collection_id(who.namespace, collection.name), **found_json(found, whys))
+    return SearchAnswer(
+        collection_id=collection_id(who.namespace, collection.name), **found_json(found, whys, colbert=False)
+    )

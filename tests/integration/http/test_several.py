@@ -156,3 +156,11 @@ def test_a_client_over_http_is_told_what_cannot_be_searched_for(running: Api, fi
     answer = running.post("/v1/collections/paged-a/search", {"queries": ["x"], "offset": 5000})
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "validation")
     assert "beyond the 64 candidates" in answer.text
+    for more in ({"explain": True, "top_k": 101}, {"return_vectors": True, "top_k": 60, "group_size": 2}):
+        refused = running.post("/v1/collections/paged-a/search", {"queries": ["x"], **more})
+        assert (refused.status_code, "100 at most" in refused.text) == (422, True)
+    stages = {"stages": [{"type": "feature_search", "query": "x", "limit": 3}], "return_vectors": True}
+    several = {**stages, "collection_identifiers": ["paged-a", "paged-b"]}
+    assert running.made("/v1/retrievers/execute", {**several, "limit": 3})["documents"][0]["dense"]
+    deep = {**several, "pagination": {"page_number": 60, "page_size": 3}}
+    assert running.post("/v1/retrievers/execute", deep).status_code == 400
